@@ -1,0 +1,3 @@
+//! The `lode` binary: arguments, progress, output and configuration.
+
+fn main() {}

@@ -1,0 +1,643 @@
+//! What a node can be asked to do, and what it answers: the one vocabulary of control.
+//!
+//! Every command of the `lode` binary is one [`Command`], sent as JSON over the control socket and
+//! answered by JSON lines: any number of [`Event`]s, then one [`Reply`]. Field names are the glossary's.
+
+#![allow(missing_docs, reason = "fields of variants repeat the variant's own line")]
+
+use serde::{Deserialize, Serialize};
+
+/// One request to the node that holds the home. Paths are absolute.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Makes a version of `dir` under `name` (`alias/model` or `KEY/model`).
+    Push(Push),
+    /// Fetches a version, or parts of it, and writes it to a folder or keeps it in the store.
+    Pull(Pull),
+    /// Lists the models of the home; with a name, the files of its version.
+    Ls { name: Option<String> },
+    /// Sums up one version.
+    Show { name: String },
+    /// Lists the tensors of one version.
+    Tensors { name: String },
+    /// Finds the file on disk that holds `name` = `alias/model[@rev]/FILE` byte for byte.
+    Path { name: String },
+    /// Lists the versions of a branch, newest first, and the moves of refs.
+    Log { name: String },
+    /// Compares two versions; with `stats`, the values of float tensors too.
+    Diff {
+        from: String,
+        to: String,
+        stats: bool,
+    },
+    /// Lists what a version was made from, and what was made from it.
+    Lineage { name: String },
+    /// Sets a tag; an existing one moves only with `force`.
+    Tag {
+        name: String,
+        tag: String,
+        force: bool,
+    },
+    /// Lists the branches and tags of a model.
+    Branches { name: String },
+    /// Sets a branch to a version, making it if need be: rollback and fast-forward alike.
+    BranchSet { name: String, branch: String },
+    /// Deletes a branch.
+    BranchRemove { name: String, branch: String },
+    /// Removes a model (`alias/model`), or one ref or version of it (`alias/model@rev`), from the home.
+    Remove { name: String, force: bool },
+    /// Keeps a version from being collected.
+    Pin { name: String },
+    /// Lets a version be collected again.
+    Unpin { name: String },
+    /// Frees the bytes that no kept version needs.
+    Gc { dry_run: bool },
+    /// Checks all that one version needs: signatures, documents and every byte that is held.
+    Verify { name: String },
+    /// Checks every byte of the home.
+    Scrub,
+    /// Makes a ticket. `expires_seconds` bounds the capability of a private model's ticket.
+    Share {
+        name: String,
+        expires_seconds: Option<u64>,
+    },
+    /// Lists known peers.
+    Peers,
+    /// Adds the peers of a ticket to the address book.
+    PeersAdd { ticket: String },
+    /// Binds a local name to a publisher; without a key, lists the bindings.
+    Alias {
+        alias: Option<String>,
+        key: Option<String>,
+    },
+    /// Shows the home's publisher and device key. Makes them when `create` and there is none.
+    Key { create: bool },
+    /// Says what the node is doing: peers, rates, downloads, disk.
+    Status,
+    /// Checks the home; with `rebuild`, makes the index anew from the logs and sidecars.
+    Doctor { rebuild: bool },
+}
+
+/// `lode push`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Push {
+    /// Absolute path of the folder (or of one file).
+    pub dir: String,
+    /// `alias/model`.
+    pub name: String,
+    /// Commit message.
+    #[serde(default)]
+    pub message: String,
+    /// Branch that moves to the new version; `main` when absent.
+    pub branch: Option<String>,
+    /// Tag to set on the new version.
+    pub tag: Option<String>,
+    /// Makes the model readable by anyone.
+    #[serde(default)]
+    pub public: bool,
+    /// Keeps the files where they are instead of copying them.
+    #[serde(default)]
+    pub in_place: bool,
+    /// The version that this one derives from.
+    pub base: Option<String>,
+    /// Licence identifier.
+    pub license: Option<String>,
+    /// Refuses files that claim a tensor format and break it.
+    #[serde(default)]
+    pub strict: bool,
+    /// Also notes whole-file BLAKE3 roots, so that stock iroh-blobs clients fetch files as one blob.
+    #[serde(default)]
+    pub file_roots: bool,
+}
+
+/// `lode pull`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pull {
+    /// `alias/model[@rev]`.
+    pub name: String,
+    /// Absolute path of the folder to write to; the store alone when absent.
+    pub to: Option<String>,
+    /// Globs of file paths; all files when empty.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Globs of tensor names; whole files when empty.
+    #[serde(default)]
+    pub tensors: Vec<String>,
+    /// Tickets that name providers.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Bytes a second, over all peers.
+    pub max_rate: Option<u64>,
+    /// Replaces existing files that differ.
+    #[serde(default)]
+    pub force: bool,
+    /// Says what would be fetched and stops.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Something that happened on the way to the [`Reply`]. For people and progress bars.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A line for the user: what was decided or noticed.
+    Note { text: String },
+    /// A line for the user about something that is not as it should be; work goes on.
+    Warning { text: String },
+    /// How far the named phase has come. `total` 0 is unknown. Bytes.
+    Progress {
+        phase: String,
+        done: u64,
+        total: u64,
+        peers: u32,
+    },
+}
+
+/// The last line of an answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// The command was carried out.
+    Done { outcome: Outcome },
+    /// It was not.
+    Failed { error: Failure },
+}
+
+/// Why a command was not carried out, for people and for exit codes.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The kind, from which exit code and HTTP status follow.
+    pub kind: FailureKind,
+    /// What failed, and which.
+    pub message: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// Something else: I/O, a full disk, a bug. Exit 1, HTTP 500.
+    Failed,
+    /// The request makes no sense. Exit 2, HTTP 400.
+    Usage,
+    /// No such model, ref, version, file or tensor. Exit 3, HTTP 404.
+    NotFound,
+    /// Policy, permission or a conflict forbids it. Exit 4, HTTP 403.
+    Refused,
+    /// Stored or received bytes are not what they must be. Exit 5, HTTP 500.
+    Corrupt,
+    /// No reachable peer has it now. Exit 6, HTTP 503.
+    NoPeer,
+}
+
+impl FailureKind {
+    /// The exit code of the `lode` binary.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Corrupt => 5,
+            Self::NoPeer => 6,
+        }
+    }
+
+    /// The HTTP status.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::Failed | Self::Corrupt => 500,
+            Self::Usage => 400,
+            Self::NotFound => 404,
+            Self::Refused => 403,
+            Self::NoPeer => 503,
+        }
+    }
+}
+
+/// The result of a [`Command`]. Sizes are bytes, times seconds since 1970.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing to say beyond success.
+    Ok,
+    /// [`Command::Push`].
+    Pushed(Pushed),
+    /// [`Command::Pull`].
+    Pulled(Pulled),
+    /// [`Command::Ls`] without a name.
+    Models { models: Vec<ModelRow> },
+    /// [`Command::Ls`] with a name.
+    Files {
+        version: String,
+        files: Vec<FileRow>,
+    },
+    /// [`Command::Show`].
+    Shown(Box<Shown>),
+    /// [`Command::Tensors`].
+    Tensors {
+        version: String,
+        tensors: Vec<TensorRow>,
+    },
+    /// [`Command::Path`].
+    Path { path: String },
+    /// [`Command::Log`].
+    Log { versions: Vec<LogRow> },
+    /// [`Command::Diff`].
+    Diff(Box<Diff>),
+    /// [`Command::Lineage`].
+    Lineage { rows: Vec<LineageRow> },
+    /// [`Command::Branches`].
+    Branches { refs: Vec<RefRow> },
+    /// Commands that move a ref: where it points now, and what it pointed to.
+    Moved {
+        reference: String,
+        version: Option<String>,
+        before: Option<String>,
+    },
+    /// [`Command::Gc`], and what a dry run would free.
+    Collected {
+        chunks: u64,
+        bytes: u64,
+        containers: u64,
+        dry_run: bool,
+    },
+    /// [`Command::Verify`] and [`Command::Scrub`].
+    Checked(Checked),
+    /// [`Command::Share`].
+    Ticket { ticket: String, public: bool },
+    /// [`Command::Peers`].
+    Peers { peers: Vec<PeerRow> },
+    /// [`Command::Alias`].
+    Aliases { aliases: Vec<AliasRow> },
+    /// [`Command::Key`].
+    Key {
+        publisher: Option<String>,
+        device_key: Option<String>,
+        node: String,
+    },
+    /// [`Command::Status`].
+    Status(Box<Status>),
+    /// [`Command::Doctor`].
+    Doctor { findings: Vec<Finding> },
+}
+
+/// What a push made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pushed {
+    /// `alias/model@ref` as to be typed again.
+    pub name: String,
+    /// Version id, 64 hex digits.
+    pub version: String,
+    /// False when the tree equals the head's: nothing was made.
+    pub changed: bool,
+    /// Files in the tree.
+    pub files: u64,
+    /// Tensors in the tree, and how many of them brought new chunks.
+    pub tensors: u64,
+    /// Tensors with at least one new chunk.
+    pub tensors_new: u64,
+    /// Size of all files.
+    pub size: u64,
+    /// Bytes that were not held before.
+    pub size_new: u64,
+}
+
+/// What a pull wrote.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pulled {
+    /// `alias/model@rev`.
+    pub name: String,
+    /// Version id.
+    pub version: String,
+    /// The folder, or the file when it is one; nothing when it stays in the store.
+    pub path: Option<String>,
+    /// Files that were asked for.
+    pub files: u64,
+    /// Bytes that were asked for.
+    pub size: u64,
+    /// Bytes that came from peers.
+    pub size_fetched: u64,
+    /// Bytes that were held already.
+    pub size_held: u64,
+    /// Peers that sent bytes.
+    pub providers: u32,
+    /// Whether only a plan was made.
+    pub dry_run: bool,
+}
+
+/// One model of the home.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelRow {
+    /// `alias/model`, or `KEY/model` when no alias is bound.
+    pub name: String,
+    /// Publisher id.
+    pub publisher: String,
+    /// Version that `main` (or the only branch) names.
+    pub version: Option<String>,
+    /// Size of that version in full.
+    pub size: u64,
+    /// Bytes of it that are held.
+    pub size_held: u64,
+    /// Whether anyone may read it.
+    pub public: bool,
+    /// Whether this home signs for it.
+    pub own: bool,
+    /// Time of that version.
+    pub time: Option<u64>,
+}
+
+/// One file of a version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileRow {
+    /// Path inside the version.
+    pub path: String,
+    /// Size.
+    pub size: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Cut rule of its chunk list.
+    pub rule: String,
+    /// Chunks.
+    pub chunks: u64,
+    /// Bytes that are held.
+    pub size_held: u64,
+}
+
+/// One tensor of a version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TensorRow {
+    /// Name in the file.
+    pub name: String,
+    /// File that holds it.
+    pub file: String,
+    /// Dtype as the format spells it.
+    pub dtype: String,
+    /// Shape, outermost first.
+    pub shape: Vec<u64>,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Size.
+    pub size: u64,
+}
+
+/// A version at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    /// `alias/model`.
+    pub name: String,
+    /// Version id.
+    pub version: String,
+    /// Tree id.
+    pub tree: String,
+    /// Publisher id; none for origin versions.
+    pub publisher: Option<String>,
+    /// Kind: model, collection, dataset.
+    pub kind: String,
+    /// Parents.
+    pub parents: Vec<String>,
+    /// Author.
+    pub author: Option<String>,
+    /// Time.
+    pub time: u64,
+    /// Message.
+    pub message: String,
+    /// Branches and tags that name it.
+    pub refs: Vec<String>,
+    /// Whether anyone may read it.
+    pub public: bool,
+    /// Architecture (`config.json` or GGUF metadata).
+    pub architecture: Option<String>,
+    /// Number of parameters: elements of all tensors.
+    pub parameters: u64,
+    /// Elements by dtype, largest first.
+    pub dtypes: Vec<(String, u64)>,
+    /// Tensors.
+    pub tensors: u64,
+    /// Files.
+    pub files: Vec<FileRow>,
+    /// Size in full.
+    pub size: u64,
+    /// Bytes held.
+    pub size_held: u64,
+    /// Bytes of chunks that no other version holds.
+    pub size_own: u64,
+    /// Licence.
+    pub license: Option<String>,
+    /// Bases.
+    pub base: Vec<String>,
+    /// Signatures: signer (hex) and whether it verifies.
+    pub signatures: Vec<SignatureRow>,
+    /// Whether it is pinned.
+    pub pinned: bool,
+}
+
+/// One signature of a version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignatureRow {
+    /// Algorithm.
+    pub algorithm: String,
+    /// Signer's public key, hex.
+    pub signer: String,
+    /// `valid`, or why not.
+    pub verdict: String,
+}
+
+/// One version in a log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogRow {
+    /// Version id.
+    pub version: String,
+    /// Time.
+    pub time: u64,
+    /// Author.
+    pub author: Option<String>,
+    /// Message.
+    pub message: String,
+    /// Branches and tags that name it now.
+    pub refs: Vec<String>,
+    /// Tags that named it once and moved on, as `tag v1 moved to 1a2b3c4d`.
+    pub moves: Vec<String>,
+    /// Size in full.
+    pub size: u64,
+    /// Bytes held.
+    pub size_held: u64,
+}
+
+/// Differences of two versions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Diff {
+    /// Version compared from.
+    pub from: String,
+    /// Version compared to.
+    pub to: String,
+    /// Files that differ.
+    pub files: Vec<DiffRow>,
+    /// Tensors that differ.
+    pub tensors: Vec<DiffRow>,
+    /// Bytes of `to` whose chunks `from` does not have.
+    pub size_new: u64,
+}
+
+/// One file or tensor that differs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiffRow {
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// Path or tensor name.
+    pub name: String,
+    /// Size before, 0 when added.
+    pub size_from: u64,
+    /// Size after, 0 when removed.
+    pub size_to: u64,
+    /// Bytes that differ: of chunks for files, of the tensor for tensors.
+    pub size_changed: u64,
+    /// Dtype and shape before and after where they differ, for people.
+    pub detail: Option<String>,
+    /// Largest absolute difference of values (`--stats`, same shape, float dtypes).
+    pub max_abs: Option<f64>,
+    /// Mean absolute difference of values.
+    pub mean_abs: Option<f64>,
+}
+
+/// One edge of a lineage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LineageRow {
+    /// Depth below the version asked for; negative for what was made from it.
+    pub depth: i32,
+    /// `parent`, `base`, `derived`, `self`.
+    pub relation: String,
+    /// Version id.
+    pub version: String,
+    /// Name, where known.
+    pub name: Option<String>,
+    /// Share of this version's bytes that the row's version holds too, 0 to 1, where both are known.
+    pub shared: Option<f64>,
+}
+
+/// One branch or tag.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RefRow {
+    /// `branch` or `tag`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Version id.
+    pub version: Option<String>,
+    /// Set when signers disagree: the versions they name.
+    pub fork: Vec<String>,
+}
+
+/// Result of a check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checked {
+    /// Chunks looked at.
+    pub chunks: u64,
+    /// Bytes hashed.
+    pub bytes: u64,
+    /// Chunks that are not held (incomplete, not corrupt).
+    pub missing: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Finding {
+    /// `ok`, `warning` or `corrupt`.
+    pub level: String,
+    /// What and where.
+    pub text: String,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Node id, hex.
+    pub node: String,
+    /// Addresses.
+    pub addresses: Vec<String>,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// `direct`, `relayed` or nothing.
+    pub path: Option<String>,
+    /// Bytes received from it since start.
+    pub received: u64,
+    /// Bytes sent to it since start.
+    pub sent: u64,
+}
+
+/// One alias.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AliasRow {
+    /// Local name.
+    pub alias: String,
+    /// Publisher id.
+    pub publisher: String,
+    /// Whether it is the home's own publisher.
+    pub own: bool,
+}
+
+/// What the node is doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Home folder.
+    pub home: String,
+    /// Program version.
+    pub program: String,
+    /// Node id, when the network is up.
+    pub node: Option<String>,
+    /// UDP addresses.
+    pub listen: Vec<String>,
+    /// HTTP address, when serving.
+    pub http: Option<String>,
+    /// Seconds since start.
+    pub uptime_seconds: u64,
+    /// Peers.
+    pub peers: Vec<PeerRow>,
+    /// Work under way.
+    pub jobs: Vec<JobRow>,
+    /// Bytes a second received and sent, over the last seconds.
+    pub rate_received: u64,
+    /// Bytes a second sent.
+    pub rate_sent: u64,
+    /// Models, versions and chunks held.
+    pub models: u64,
+    /// Versions kept.
+    pub versions: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Allocated bytes of the home.
+    pub disk_used: u64,
+    /// Bytes in outside places.
+    pub disk_outside: u64,
+    /// Quota.
+    pub disk_max: Option<u64>,
+    /// Free bytes on its file system.
+    pub disk_free: u64,
+}
+
+/// Work under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobRow {
+    /// `push`, `pull`, ..
+    pub kind: String,
+    /// What it works on.
+    pub name: String,
+    /// Phase.
+    pub phase: String,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all; 0 when unknown.
+    pub total: u64,
+    /// Bytes a second.
+    pub rate: u64,
+    /// Peers that send.
+    pub peers: u32,
+}

@@ -1,0 +1,3 @@
+//! The running peer: the only place that joins the store with everything built on it.
+
+pub mod command;

@@ -1,0 +1,5 @@
+//! Chunks on disk, manifests, identities, refs, collection of garbage, and their sync between peers.
+
+mod hash;
+
+pub use hash::{ChunkHash, HashParseError, PublisherId, RecordId, TreeId, VersionId};
