@@ -3,7 +3,10 @@
 //! Every command of the `lode` binary is one [`Command`], sent as JSON over the control socket and
 //! answered by JSON lines: any number of [`Event`]s, then one [`Reply`]. Field names are the glossary's.
 
-#![allow(missing_docs, reason = "fields of variants repeat the variant's own line")]
+#![allow(
+    missing_docs,
+    reason = "fields of variants repeat the variant's own line"
+)]
 
 use serde::{Deserialize, Serialize};
 
