@@ -2,5 +2,6 @@
 
 mod hash;
 pub mod piece;
+pub mod walk;
 
 pub use hash::{ChunkHash, HashParseError, PublisherId, RecordId, TreeId, VersionId};
