@@ -1,7 +1,17 @@
 //! Chunks on disk, manifests, identities, refs, collection of garbage, and their sync between peers.
 
+pub mod document;
+mod error;
 mod hash;
+pub mod limits;
+pub mod manifest;
+pub mod name;
 pub mod piece;
+pub mod signature;
+pub mod tree;
 pub mod walk;
 
 pub use hash::{ChunkHash, HashParseError, PublisherId, RecordId, TreeId, VersionId};
+
+pub use error::ErrorKind;
+pub use lode_tensors::ByteRange;

@@ -1,0 +1,127 @@
+//! Every bound of this crate, with its unit: no length from outside takes memory before it passed one.
+
+/// Bytes of the longest chunk: 16 MiB.
+pub const CHUNK_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of the longest document that is stored and sent like a chunk (a tree, a HashSeq): 64 MiB.
+pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
+
+/// Maps and arrays inside one another in a document.
+pub const DOCUMENT_DEPTH_MAX: usize = 16;
+
+/// Bytes of one key of a map in a document.
+pub const DOCUMENT_KEY_BYTES_MAX: usize = 256;
+
+/// Bytes of a version document: 1 MiB.
+pub const VERSION_BYTES_MAX: usize = 1 << 20;
+
+/// Parents of a version.
+pub const VERSION_PARENTS_MAX: usize = 64;
+
+/// Versions that a version names as its base, or bundles.
+pub const VERSION_LINKS_MAX: usize = 1024;
+
+/// Annotations of a version.
+pub const VERSION_ANNOTATIONS_MAX: usize = 1024;
+
+/// Bytes of a version's message, or of one annotation: 64 KiB.
+pub const VERSION_TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a version's author or licence.
+pub const VERSION_NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a tree document: 64 MiB.
+pub const TREE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
+
+/// Files of a tree.
+pub const TREE_FILES_MAX: usize = 200_000;
+
+/// Bytes of a path.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// Bytes of one part of a path.
+pub const PATH_PART_BYTES_MAX: usize = 255;
+
+/// Bytes of a symbolic link's target.
+pub const LINK_BYTES_MAX: u64 = 1024;
+
+/// Chunks of one file: as many hashes as a document of 64 MiB holds.
+pub const FILE_CHUNKS_MAX: u64 = (DOCUMENT_BYTES_MAX / 32) as u64;
+
+/// Bytes of the longest file that has a git SHA-1: 10 MiB.
+pub const GIT_HASH_FILE_BYTES_MAX: u64 = 10 << 20;
+
+/// Bytes of the name of a cut rule.
+pub const CUT_RULE_BYTES_MAX: usize = 32;
+
+/// Bytes of the name of a signature algorithm.
+pub const ALGORITHM_BYTES_MAX: usize = 32;
+
+/// Bytes of a public key of any algorithm.
+pub const PUBLIC_KEY_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of a signature of any algorithm.
+pub const SIGNATURE_BYTES_MAX: usize = 64 << 10;
+
+/// Signatures on one body.
+pub const SIGNATURES_MAX: usize = 64;
+
+/// Bytes of the body of an identity record, a ref record or a capability: 64 KiB.
+pub const RECORD_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a signed record, signatures included: 1 MiB.
+pub const SIGNED_BYTES_MAX: usize = 1 << 20;
+
+/// Keys that an identity has at a time.
+pub const IDENTITY_KEYS_MAX: usize = 16;
+
+/// Operations of a delegation.
+pub const DELEGATION_OPERATIONS_MAX: usize = 16;
+
+/// Bytes of the name of an operation.
+pub const OPERATION_BYTES_MAX: usize = 32;
+
+/// Globs of a delegation.
+pub const DELEGATION_GLOBS_MAX: usize = 64;
+
+/// Records of an identity log that its keys signed, rivals included.
+pub const IDENTITY_RECORDS_MAX: usize = 4096;
+
+/// Records of an identity log that its delegates signed, rivals included.
+pub const IDENTITY_DELEGATE_RECORDS_MAX: usize = 2048;
+
+/// Records that one ref record supersedes.
+pub const SUPERSEDES_MAX: usize = 64;
+
+/// Ref records of one model, proofs included.
+pub const REF_RECORDS_MAX: usize = 65_536;
+
+/// Bytes of a decoded ticket: 4 KiB.
+pub const TICKET_BYTES_MAX: usize = 4 << 10;
+
+/// Peers that a ticket names.
+pub const TICKET_PEERS_MAX: usize = 16;
+
+/// Addresses, or relays, of one peer of a ticket.
+pub const TICKET_ADDRESSES_MAX: usize = 16;
+
+/// Bytes of one address or relay URL.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// Bytes of a local alias of a publisher.
+pub const ALIAS_BYTES_MAX: usize = 39;
+
+/// Bytes of a model's name.
+pub const MODEL_BYTES_MAX: usize = 96;
+
+/// Bytes of the name of a version of another hub's model: host, organisation and repository.
+pub const ORIGIN_MODEL_BYTES_MAX: usize = 256;
+
+/// Bytes of the name of a branch or tag.
+pub const REF_NAME_BYTES_MAX: usize = 128;
+
+/// Bytes of the name of a variant.
+pub const VARIANT_BYTES_MAX: usize = 64;
+
+/// Hex digits of the shortest prefix that names a version.
+pub const VERSION_PREFIX_DIGITS_MIN: usize = 8;
