@@ -1,1 +1,25 @@
-//! HTTP dialects over a node.
+//! HTTP over a node: the native dialect, control over a Unix socket, health and figures.
+//!
+//! A request passes [`guard`] (who asks), [`route`] (what for), its scope (with what means) and a
+//! handler. Bodies are read step by step ([`body`]), whatever their length.
+
+pub mod answer;
+pub mod body;
+pub mod condition;
+pub mod content;
+pub mod control;
+pub mod gateway;
+pub mod guard;
+pub mod limits;
+pub mod metrics;
+pub mod multipart;
+mod native;
+mod openapi;
+pub mod range;
+pub mod route;
+pub mod scope;
+mod server;
+mod stall;
+pub mod target;
+
+pub use server::{Running, ServeError, ServeOptions, serve};

@@ -1,0 +1,169 @@
+//! What handlers answer: a response, or a failure from which status and body follow in one place.
+
+use bytes::Bytes;
+use hyper::{
+    StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use lode_node::command::{Failure, FailureKind};
+use serde::Serialize;
+
+use crate::{body::Body, limits::RETRY_AFTER_SECONDS};
+
+/// A response of the gateway.
+pub type Response = hyper::Response<Body>;
+
+/// What a handler returns.
+pub type Answer = Result<Response, Problem>;
+
+/// A failure on its way to a client.
+///
+/// Its body is `{"error":{"kind","message","advice"}}`, with the kinds of [`FailureKind`].
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    failure: Failure,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A failure with a status other than its kind's own.
+    pub fn new(status: StatusCode, kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            failure: Failure {
+                kind,
+                message: message.into(),
+                advice: None,
+            },
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, FailureKind::Usage, message)
+    }
+
+    /// 404: it does not exist, or may not be seen.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, FailureKind::NotFound, message)
+    }
+
+    /// 403: policy forbids it.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, FailureKind::Refused, message)
+    }
+
+    /// 503: the node is stopping.
+    pub fn stopping() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, FailureKind::Failed, "the node is stopping")
+    }
+
+    /// 405, with what is allowed.
+    pub fn method(allowed: &str) -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let message = format!("this path answers {allowed} alone");
+        let allowed = HeaderValue::from_str(allowed).expect("methods are tokens");
+        Self::new(status, FailureKind::Usage, message).with(ALLOW, allowed)
+    }
+
+    /// Adds what the client can do about it.
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.failure.advice = Some(advice.into());
+        self
+    }
+
+    /// Adds a header.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The response.
+    pub fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Shown {
+            error: Failure,
+        }
+        if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(status = %self.status, message = %self.failure.message, "request failed");
+        }
+        let shown = Shown {
+            error: self.failure,
+        };
+        let mut response = json(self.status, &shown);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let after = HeaderValue::from(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, after);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let status = StatusCode::from_u16(failure.kind.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            failure,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// A response of JSON that is never cached.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let mut bytes =
+        serde_json::to_vec(value).expect("answers are maps with text keys and finite numbers");
+    bytes.push(b'\n');
+    plain(status, "application/json", bytes.into())
+}
+
+/// A response of bytes made for this request, never cached.
+pub fn plain(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Response {
+    let length = HeaderValue::from(bytes.len());
+    let mut response = hyper::Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_no_peer_has_are_asked_for_again_later() {
+        let failure = Failure {
+            kind: FailureKind::NoPeer,
+            message: "not held".to_owned(),
+            advice: None,
+        };
+        let response = Problem::from(failure).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            response.headers()[RETRY_AFTER],
+            RETRY_AFTER_SECONDS.to_string()
+        );
+    }
+}

@@ -1,0 +1,478 @@
+//! Bodies of responses: bytes at hand, ranges read step by step, and lists made row by row.
+//!
+//! Whatever its length, a body holds two steps at most: the one being sent, and the one being read
+//! meanwhile on a thread where reading may block. A client that leaves drops the body, and with it
+//! whatever was still to be read.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use lode_node::command::{Failure, FailureKind};
+use lode_tensors::ByteRange;
+use tokio::task::JoinHandle;
+
+use crate::limits::{JSON_STEP_BYTES, STEP_BYTES};
+
+/// Where the bytes of a body come from.
+pub trait Source: Send + Sync + 'static {
+    /// Reads the first bytes of `range`, which is not empty: at least one, at most all of them.
+    /// Blocks. What it returns has been checked or comes from where bytes are trusted.
+    ///
+    /// # Errors
+    /// Bytes that are not held, not what they must be, or cannot be read.
+    fn read(&self, range: ByteRange) -> Result<Bytes, Failure>;
+
+    /// Whether all of `range`, which is not empty, is at hand. Blocks; reads no content.
+    ///
+    /// # Errors
+    /// Some of it is not held now.
+    fn check_held(&self, range: ByteRange) -> Result<(), Failure>;
+}
+
+/// A piece of a body.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Bytes at hand, such as the head of a part.
+    Text(Bytes),
+    /// A range of the source.
+    Range(ByteRange),
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(bytes) => bytes.len() as u64,
+            Self::Range(range) => range.len(),
+        }
+    }
+}
+
+/// What stops a body half-way: the connection is cut, so that the client sees that bytes are missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(Failure);
+
+/// A body that is sent frame by frame.
+pub struct Body(Kind);
+
+enum Kind {
+    Bytes(Option<Bytes>),
+    Steps(Steps),
+    Stream {
+        frames: Pin<Box<dyn Frames>>,
+        length: Option<u64>,
+    },
+}
+
+/// A body that another module makes: control lines, JSON rows.
+pub trait Frames: Send + 'static {
+    /// The next bytes; nothing at the end.
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>>;
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({:?})", hyper::body::Body::size_hint(self).exact())
+    }
+}
+
+impl Body {
+    /// A body of no bytes.
+    pub fn empty() -> Self {
+        Self(Kind::Bytes(None))
+    }
+
+    /// Ranges and texts in order. Reads the first step, so that what fails at once fails before the
+    /// response has begun.
+    ///
+    /// # Errors
+    /// The first read failed.
+    pub async fn of_parts(source: Arc<dyn Source>, parts: Vec<Part>) -> Result<Self, Failure> {
+        let mut steps = Steps {
+            left: parts.iter().map(Part::len).sum(),
+            source,
+            parts: parts.into_iter().filter(|part| part.len() > 0).collect(),
+            first: None,
+            reading: None,
+        };
+        steps.first = std::future::poll_fn(|cx| steps.poll_step(cx)).await?;
+        Ok(Self(Kind::Steps(steps)))
+    }
+
+    /// A body made elsewhere, of a length that is not known beforehand.
+    pub fn of_frames(frames: impl Frames) -> Self {
+        Self(Kind::Stream {
+            frames: Box::pin(frames),
+            length: None,
+        })
+    }
+
+    /// `head`, the texts of `rows` with commas between them, `tail`: a JSON list of any length in
+    /// bounded memory.
+    pub fn of_rows(
+        head: String,
+        rows: impl Iterator<Item = String> + Send + Unpin + 'static,
+        tail: &'static str,
+    ) -> Self {
+        Self::of_frames(Rows {
+            head: Some(head),
+            rows: Some(rows),
+            separate: false,
+            tail,
+        })
+    }
+
+    /// The same frames, each shown to `counter` as it is sent.
+    pub fn counted(self, counter: impl Fn(usize) + Send + Unpin + 'static) -> Self {
+        let length = hyper::body::Body::size_hint(&self).exact();
+        if hyper::body::Body::is_end_stream(&self) {
+            return self;
+        }
+        Self(Kind::Stream {
+            frames: Box::pin(Counted {
+                body: self,
+                counter,
+            }),
+            length,
+        })
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Kind::Bytes((!bytes.is_empty()).then_some(bytes)))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let next = match &mut self.0 {
+            Kind::Bytes(bytes) => bytes.take().map(Ok),
+            Kind::Steps(steps) => ready!(steps.poll_next(cx)),
+            Kind::Stream { frames, length } => {
+                let next = ready!(frames.as_mut().poll_next(cx));
+                if let (Some(left), Some(Ok(bytes))) = (length, &next) {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                }
+                next
+            }
+        };
+        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Bytes(bytes) => bytes.is_none(),
+            Kind::Steps(steps) => steps.left == 0,
+            Kind::Stream { length, .. } => *length == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Bytes(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Steps(steps) => SizeHint::with_exact(steps.left),
+            Kind::Stream { length, .. } => {
+                length.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}
+
+struct Steps {
+    source: Arc<dyn Source>,
+    /// What is still to be read or sent, without what `reading` reads.
+    parts: VecDeque<Part>,
+    /// The step that was read before the response began.
+    first: Option<Bytes>,
+    /// The step being read, and the range that it was asked for.
+    reading: Option<(ByteRange, JoinHandle<Result<Bytes, Failure>>)>,
+    /// Bytes not sent yet.
+    left: u64,
+}
+
+impl Steps {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let next = match self.first.take() {
+            Some(bytes) => Some(bytes),
+            None => match ready!(self.poll_step(cx)) {
+                Ok(next) => next,
+                Err(failure) => {
+                    tracing::warn!(message = %failure.message, "a body was cut short");
+                    return Poll::Ready(Some(Err(BodyError(failure))));
+                }
+            },
+        };
+        if let Some(bytes) = &next {
+            self.left -= bytes.len() as u64;
+        }
+        Poll::Ready(next.map(Ok))
+    }
+
+    /// The next bytes; starts to read those after them.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        if self.reading.is_none() {
+            match self.parts.pop_front() {
+                None => return Poll::Ready(Ok(None)),
+                Some(Part::Text(bytes)) => {
+                    self.read_ahead();
+                    return Poll::Ready(Ok(Some(bytes)));
+                }
+                Some(Part::Range(range)) => self.start(range),
+            }
+        }
+        let Some((asked, task)) = &mut self.reading else {
+            return Poll::Ready(Ok(None));
+        };
+        let result = ready!(Pin::new(task).poll(cx));
+        let asked = *asked;
+        self.reading = None;
+        let bytes = result.map_err(|error| broken(format!("reading stopped: {error}")))??;
+        let length = bytes.len() as u64;
+        if length == 0 || length > asked.len() {
+            return Poll::Ready(Err(broken("a read returned another length than asked for")));
+        }
+        self.put_back(ByteRange {
+            start: asked.start + length,
+            end: asked.end,
+        });
+        self.read_ahead();
+        Poll::Ready(Ok(Some(bytes)))
+    }
+
+    /// Returns what was not read, joined to what follows it.
+    fn put_back(&mut self, range: ByteRange) {
+        match self.parts.front_mut() {
+            _ if range.is_empty() => {}
+            Some(Part::Range(next)) if next.start == range.end => next.start = range.start,
+            _ => self.parts.push_front(Part::Range(range)),
+        }
+    }
+
+    /// Starts the next read, when a range is what comes next.
+    fn read_ahead(&mut self) {
+        if let Some(Part::Range(range)) = self.parts.front().cloned() {
+            self.parts.pop_front();
+            self.start(range);
+        }
+    }
+
+    fn start(&mut self, range: ByteRange) {
+        let end = range.end.min(range.start.saturating_add(STEP_BYTES));
+        let step = ByteRange {
+            start: range.start,
+            end,
+        };
+        self.put_back(ByteRange {
+            start: end,
+            end: range.end,
+        });
+        let source = Arc::clone(&self.source);
+        let task = tokio::task::spawn_blocking(move || source.read(step));
+        self.reading = Some((step, task));
+    }
+}
+
+fn broken(message: impl Into<String>) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        message: message.into(),
+        advice: None,
+    }
+}
+
+struct Rows<I> {
+    head: Option<String>,
+    rows: Option<I>,
+    separate: bool,
+    tail: &'static str,
+}
+
+impl<I: Iterator<Item = String> + Send + Unpin + 'static> Frames for Rows<I> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let this = &mut *self;
+        let Some(rows) = &mut this.rows else {
+            return Poll::Ready(None);
+        };
+        let mut text = this.head.take().unwrap_or_default();
+        while text.len() < JSON_STEP_BYTES {
+            let Some(row) = rows.next() else {
+                this.rows = None;
+                text.push_str(this.tail);
+                break;
+            };
+            if std::mem::replace(&mut this.separate, true) {
+                text.push_str(",\n");
+            }
+            text.push_str(&row);
+        }
+        Poll::Ready(Some(Ok(text.into())))
+    }
+}
+
+struct Counted<F> {
+    body: Body,
+    counter: F,
+}
+
+impl<F: Fn(usize) + Send + Unpin + 'static> Frames for Counted<F> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let frame = ready!(hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx));
+        let Some(bytes) = frame else {
+            return Poll::Ready(None);
+        };
+        let bytes = bytes.map(|frame| frame.into_data().unwrap_or_default());
+        if let Ok(bytes) = &bytes {
+            (self.counter)(bytes.len());
+        }
+        Poll::Ready(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::sync::Mutex;
+
+    /// Answers with less than asked for, as chunk borders do; notes what was asked.
+    struct Uneven {
+        bytes: Vec<u8>,
+        asked: Mutex<Vec<ByteRange>>,
+        fails_at: u64,
+    }
+
+    impl Uneven {
+        fn new(length: u64, fails_at: u64) -> Arc<Self> {
+            Arc::new(Self {
+                bytes: (0..length).map(|at| (at % 251) as u8).collect(),
+                asked: Mutex::default(),
+                fails_at,
+            })
+        }
+    }
+
+    impl Source for Uneven {
+        fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
+            self.asked.lock().unwrap().push(range);
+            if range.end > self.fails_at {
+                return Err(broken("planted"));
+            }
+            let end = range.end.min(range.start + 1 + range.len() * 2 / 3);
+            Ok(Bytes::copy_from_slice(
+                &self.bytes[range.start as usize..end as usize],
+            ))
+        }
+
+        fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    fn range(start: u64, end: u64) -> Part {
+        Part::Range(ByteRange { start, end })
+    }
+
+    #[tokio::test]
+    async fn parts_come_out_whole_and_in_order() {
+        let length = STEP_BYTES * 5 + 17;
+        let source = Uneven::new(length, u64::MAX);
+        let parts = vec![
+            Part::Text(Bytes::from_static(b"head")),
+            range(10, length),
+            Part::Text(Bytes::from_static(b"")),
+            range(7, 7),
+            range(0, 3),
+            Part::Text(Bytes::from_static(b"tail")),
+        ];
+        let body = Body::of_parts(source.clone(), parts).await.unwrap();
+        assert_eq!(
+            hyper::body::Body::size_hint(&body).exact(),
+            Some(length - 10 + 11)
+        );
+        let found = body.collect().await.unwrap().to_bytes();
+        let mut expected = b"head".to_vec();
+        expected.extend(&source.bytes[10..]);
+        expected.extend(&source.bytes[..3]);
+        expected.extend(b"tail");
+        assert!(found == expected);
+        let asked = source.asked.lock().unwrap();
+        assert!(asked.iter().all(|range| range.len() <= STEP_BYTES));
+    }
+
+    #[tokio::test]
+    async fn what_fails_at_once_fails_before_the_response() {
+        let error = Body::of_parts(Uneven::new(10, 5), vec![range(0, 10)]).await;
+        assert_eq!(error.unwrap_err().message, "planted");
+    }
+
+    #[tokio::test]
+    async fn what_fails_later_cuts_the_body() {
+        let source = Uneven::new(STEP_BYTES * 4, STEP_BYTES * 3);
+        let mut body = Body::of_parts(source, vec![range(0, STEP_BYTES * 4)])
+            .await
+            .unwrap();
+        let mut sent = 0;
+        let error = loop {
+            match body.frame().await.unwrap() {
+                Ok(frame) => sent += frame.into_data().unwrap().len() as u64,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.to_string(), "planted");
+        assert!((STEP_BYTES..=STEP_BYTES * 3).contains(&sent));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_stops_the_reading() {
+        let source = Uneven::new(STEP_BYTES * 40, u64::MAX);
+        let mut body = Body::of_parts(source.clone(), vec![range(0, STEP_BYTES * 40)])
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            body.frame().await.unwrap().unwrap();
+        }
+        drop(body);
+        let asked = source.asked.lock().unwrap().len();
+        assert!(asked <= 5, "{asked} reads for three frames");
+    }
+
+    #[tokio::test]
+    async fn a_list_is_made_in_steps() {
+        let rows = (0..50_000).map(|at: u32| at.to_string());
+        let mut body = Body::of_rows("{\"rows\":[".to_owned(), rows, "]}");
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let bytes = frame.unwrap().into_data().unwrap();
+            assert!(bytes.len() < JSON_STEP_BYTES + 64);
+            text.extend_from_slice(&bytes);
+        }
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["rows"].as_array().unwrap().len(), 50_000);
+    }
+}

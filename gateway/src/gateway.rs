@@ -1,0 +1,153 @@
+//! One request from its head to its answer, whatever the door: guard, table, handler, figures.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use http_body_util::BodyExt;
+use hyper::{
+    Method,
+    body::Incoming,
+    header::{HeaderValue, SERVER},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    answer::{Answer, Problem, Response},
+    control::Runner,
+    guard::{self, Door},
+    metrics::{Metrics, Page},
+    native,
+    route::{Request, Routes},
+    target::Target,
+};
+
+/// Name and version of this server.
+const SERVER_NAME: HeaderValue =
+    HeaderValue::from_static(concat!("lode/", env!("CARGO_PKG_VERSION")));
+
+/// What all requests share.
+pub struct Gateway {
+    routes: Routes,
+    runner: Arc<dyn Runner>,
+    metrics: Metrics,
+    ready: AtomicBool,
+    stopping: CancellationToken,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// A gateway over a node; `stopping` ends the commands that came through it.
+    pub fn new(runner: Arc<dyn Runner>, stopping: CancellationToken) -> Self {
+        Self {
+            routes: Routes::new(native::routes()),
+            runner,
+            metrics: Metrics::default(),
+            ready: AtomicBool::new(true),
+            stopping,
+        }
+    }
+
+    /// The table.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// What carries out commands.
+    pub fn runner(&self) -> &Arc<dyn Runner> {
+        &self.runner
+    }
+
+    /// Cancelled when the gateway stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// The gateway's own counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether requests are welcome.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !self.stopping.is_cancelled()
+    }
+
+    /// All figures, as Prometheus reads them.
+    pub async fn figures(&self) -> String {
+        let mut page = Page::default();
+        self.metrics.write(&mut page);
+        page.into_text()
+    }
+
+    /// Answers one request.
+    pub async fn answer(
+        self: Arc<Self>,
+        door: Door,
+        request: hyper::Request<Incoming>,
+    ) -> Response {
+        let start = Instant::now();
+        let in_flight = self.metrics.request();
+        let method = request.method().clone();
+        let (route, answer) = self.dispatch(door, request).await;
+        let mut response = answer.unwrap_or_else(Problem::into_response);
+        response.headers_mut().insert(SERVER, SERVER_NAME);
+        drop(in_flight);
+        let status = response.status().as_u16();
+        let counters = self
+            .metrics
+            .answered(route, known(&method), status, start.elapsed());
+        response.map(|body| body.counted(move |bytes| counters.add_bytes(bytes)))
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        door: Door,
+        request: hyper::Request<Incoming>,
+    ) -> (&'static str, Answer) {
+        const NONE: &str = "none";
+        let (head, body) = request.into_parts();
+        if let Err(problem) = guard::check(door, &head.method, &head.uri, &head.headers) {
+            self.metrics.refuse();
+            return (NONE, Err(problem));
+        }
+        let target = match Target::parse(head.uri.path(), head.uri.query()) {
+            Ok(target) => target,
+            Err(error) => return (NONE, Err(Problem::usage(error.to_string()))),
+        };
+        let (route, params) = match self.routes.find(&head.method, &target) {
+            Ok(found) => found,
+            Err(problem) => return (NONE, Err(problem)),
+        };
+        let request = Request {
+            method: head.method,
+            headers: head.headers,
+            target,
+            params,
+            body: body.boxed_unsync(),
+        };
+        (route.pattern(), route.call(self, door, request).await)
+    }
+}
+
+/// A method's name for figures, of which there must not be as many as clients care to invent.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        _ => "other",
+    }
+}

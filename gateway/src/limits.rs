@@ -1,0 +1,60 @@
+//! Bounds on what a client can make the gateway do or hold.
+
+use std::time::Duration;
+
+/// Longest path with query that is looked at, in bytes.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Most segments of a path.
+pub const SEGMENTS_MAX: usize = 128;
+
+/// Most `key=value` pairs of a query.
+pub const QUERY_PAIRS_MAX: usize = 32;
+
+/// Most ranges in one `Range` header. More are refused as a whole, since each costs a read and a
+/// part header whatever its length.
+pub const RANGES_MAX: usize = 64;
+
+/// Most entity tags in one `If-Match` or `If-None-Match` header.
+pub const ETAGS_MAX: usize = 64;
+
+/// Most bytes of a body that are read from the store at once. A response holds two such steps: the
+/// one being sent and the one being read.
+pub const STEP_BYTES: u64 = 512 * 1024;
+
+/// Most bytes of a JSON list that are built before they are sent.
+pub const JSON_STEP_BYTES: usize = 64 * 1024;
+
+/// Most chunks in one answer of a file's chunk list; `next` continues.
+pub const CHUNK_ROWS_MAX: usize = 10_000;
+
+/// Longest command, in bytes of JSON.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most HTTP connections at a time; further ones wait in the kernel's queue. With [`STEP_BYTES`]
+/// this bounds the memory of all bodies that are not mapped: 2 x 512 KiB x 128 = 128 MiB.
+pub const CONNECTIONS_MAX: usize = 128;
+
+/// Most control connections at a time.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+
+/// Bytes that a connection buffers of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Most headers of a request.
+pub const HEADERS_MAX: usize = 100;
+
+/// Longest time that a client may take to send a request's head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time that a client may take none of the bytes that wait for it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest time that open requests get to finish when the gateway stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What `Retry-After` says when bytes are not held now, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// How long figures about the store are served again before they are taken anew.
+pub const STORE_FIGURES_AGE_MAX: Duration = Duration::from_secs(5);

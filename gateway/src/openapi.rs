@@ -1,0 +1,70 @@
+//! The OpenAPI document, made from the table of routes so that it cannot lack one.
+
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use crate::route::{Route, Routes};
+
+/// The document for these routes.
+pub(crate) fn document(routes: &Routes) -> Value {
+    let mut paths = Map::new();
+    for route in routes.iter() {
+        let path = route.pattern().replace("..}", "}");
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        let operation = operation(route);
+        match route.method() == Method::GET {
+            true => {
+                methods["head"] = operation.clone();
+                methods["get"] = operation;
+            }
+            false => methods["post"] = operation,
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Lode",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Models, versions, files, tensors and chunks of a node.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {
+                "Problem": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": { "error": {
+                        "type": "object",
+                        "required": ["kind", "message"],
+                        "properties": {
+                            "kind": { "enum": ["failed", "usage", "not_found", "refused", "corrupt", "no_peer"] },
+                            "message": { "type": "string" },
+                            "advice": { "type": ["string", "null"] },
+                        },
+                    }},
+                },
+            },
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let parameters: Vec<Value> = route
+        .names()
+        .map(|name| {
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+        })
+        .collect();
+    json!({
+        "summary": route.about(),
+        "x-lode-scope": route.scope(),
+        "parameters": parameters,
+        "responses": {
+            "2XX": { "description": "The answer." },
+            "default": {
+                "description": "What went wrong.",
+                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            },
+        },
+    })
+}

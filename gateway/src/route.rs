@@ -1,0 +1,410 @@
+//! The table of routes: which pattern and method reach which handler, and with what means.
+//!
+//! A handler is written for a [`Scope`], and gets that scope's means and nothing else: a route for
+//! anyone holds no way to read a model. A route without a scope does not compile:
+//!
+//! ```compile_fail
+//! use lode_gateway::route::{Request, Route};
+//! # async fn handler(_: (), _: Request) -> lode_gateway::answer::Answer { unreachable!() }
+//! let route = Route::get("/open", "Forgets its scope").to(handler);
+//! ```
+//!
+//! ```
+//! use lode_gateway::{answer, route::{Request, Route}, scope::{Anyone, Lobby}};
+//! async fn handler(_: Lobby, _: Request) -> answer::Answer {
+//!     Ok(answer::json(hyper::StatusCode::OK, &"hello"))
+//! }
+//! let route = Route::get("/open", "Says hello").scope::<Anyone>().to(handler);
+//! ```
+
+use std::{fmt, marker::PhantomData, pin::Pin, sync::Arc};
+
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::{HeaderMap, Method};
+
+use crate::{
+    answer::{Answer, Problem},
+    gateway::Gateway,
+    guard::Door,
+    scope::Scope,
+    target::Target,
+};
+
+/// A request on its way to a handler.
+#[derive(Debug)]
+pub struct Request {
+    /// `GET`, `HEAD` or `POST`.
+    pub method: Method,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its path and query.
+    pub target: Target,
+    /// What the pattern's names stand for.
+    pub params: Params,
+    /// Its body.
+    pub body: UnsyncBoxBody<bytes::Bytes, hyper::Error>,
+}
+
+/// What the names of a pattern stand for in one path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params(Vec<(&'static str, String)>);
+
+impl Params {
+    /// The text that `name` stands for.
+    ///
+    /// # Panics
+    /// When the pattern has no such name, which the first request to the route shows.
+    pub fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(key, _)| *key == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .expect("the route's pattern has this name")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    /// This text.
+    Literal(&'static str),
+    /// `{name}`: one segment that is not empty.
+    One(&'static str),
+    /// `{name..}`: one or more segments, none empty, joined by slashes.
+    Rest(&'static str),
+}
+
+/// A pattern and method that await their scope.
+#[derive(Debug)]
+#[must_use]
+pub struct Unscoped {
+    method: Method,
+    pattern: &'static str,
+    about: &'static str,
+}
+
+/// A pattern and method that await their handler.
+#[derive(Debug)]
+#[must_use]
+pub struct Scoped<S> {
+    route: Unscoped,
+    scope: PhantomData<S>,
+}
+
+type Future = Pin<Box<dyn std::future::Future<Output = Answer> + Send>>;
+type Handler = Box<dyn Fn(&Arc<Gateway>, Door, Request) -> Future + Send + Sync>;
+
+/// A pattern, a method, a scope and a handler.
+pub struct Route {
+    method: Method,
+    pattern: &'static str,
+    about: &'static str,
+    scope: &'static str,
+    segments: Vec<Segment>,
+    handler: Handler,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.method, self.pattern, self.scope)
+    }
+}
+
+impl Route {
+    /// A route for `GET` and `HEAD`.
+    ///
+    /// `pattern` is a path of literals, `{name}` for one segment, and at its end `{name..}` for the
+    /// rest; `about` is its line in the OpenAPI document.
+    #[allow(clippy::new_ret_no_self, reason = "a route is made in three steps")]
+    pub fn get(pattern: &'static str, about: &'static str) -> Unscoped {
+        let method = Method::GET;
+        Unscoped {
+            method,
+            pattern,
+            about,
+        }
+    }
+
+    /// A route for `POST`.
+    pub fn post(pattern: &'static str, about: &'static str) -> Unscoped {
+        let method = Method::POST;
+        Unscoped {
+            method,
+            pattern,
+            about,
+        }
+    }
+
+    /// Its method; `GET` stands for `HEAD` too.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Its pattern.
+    pub fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    /// What it does.
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// The name of its scope.
+    pub fn scope(&self) -> &'static str {
+        self.scope
+    }
+
+    /// The names in its pattern.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.segments.iter().filter_map(|segment| match *segment {
+            Segment::Literal(_) => None,
+            Segment::One(name) | Segment::Rest(name) => Some(name),
+        })
+    }
+
+    /// Calls the handler, when the door has the scope's means.
+    pub async fn call(&self, gateway: &Arc<Gateway>, door: Door, request: Request) -> Answer {
+        (self.handler)(gateway, door, request).await
+    }
+
+    fn answers(&self, method: &Method) -> bool {
+        self.method == *method || (self.method == Method::GET && method == Method::HEAD)
+    }
+
+    fn matches(&self, path: &[String]) -> Option<Params> {
+        let mut params = Vec::new();
+        let mut rest = path;
+        for segment in &self.segments {
+            let (first, after) = rest.split_first()?;
+            match segment {
+                Segment::Literal(text) => {
+                    if first != text {
+                        return None;
+                    }
+                }
+                Segment::One(name) => {
+                    if first.is_empty() {
+                        return None;
+                    }
+                    params.push((*name, first.clone()));
+                }
+                Segment::Rest(name) => {
+                    if rest.iter().any(String::is_empty) {
+                        return None;
+                    }
+                    params.push((*name, rest.join("/")));
+                    return Some(Params(params));
+                }
+            }
+            rest = after;
+        }
+        rest.is_empty().then_some(Params(params))
+    }
+
+    /// Literals before names, position by position: what decides between two patterns that match.
+    fn rank(&self) -> Vec<u8> {
+        let rank = |segment: &Segment| match segment {
+            Segment::Literal(_) => 0,
+            Segment::One(_) => 1,
+            Segment::Rest(_) => 2,
+        };
+        self.segments.iter().map(rank).collect()
+    }
+}
+
+impl Unscoped {
+    /// Declares who may call the route and what its handler can touch.
+    pub fn scope<S: Scope>(self) -> Scoped<S> {
+        Scoped {
+            route: self,
+            scope: PhantomData,
+        }
+    }
+}
+
+impl<S: Scope> Scoped<S> {
+    /// Completes the route.
+    pub fn to<H, F>(self, handler: H) -> Route
+    where
+        H: Fn(S::Means, Request) -> F + Send + Sync + 'static,
+        F: std::future::Future<Output = Answer> + Send + 'static,
+    {
+        let Unscoped {
+            method,
+            pattern,
+            about,
+        } = self.route;
+        let handler: Handler =
+            Box::new(
+                move |gateway, door, request| match S::admit(gateway, door) {
+                    Ok(means) => Box::pin(handler(means, request)),
+                    Err(problem) => Box::pin(std::future::ready(Err(problem))),
+                },
+            );
+        let segments = parse_pattern(pattern);
+        Route {
+            method,
+            pattern,
+            about,
+            scope: S::NAME,
+            segments,
+            handler,
+        }
+    }
+}
+
+fn parse_pattern(pattern: &'static str) -> Vec<Segment> {
+    let path = pattern
+        .strip_prefix('/')
+        .expect("patterns start with a slash");
+    let segment =
+        |text: &'static str| match text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+            None => Segment::Literal(text),
+            Some(name) => match name.strip_suffix("..") {
+                None => Segment::One(name),
+                Some(name) => Segment::Rest(name),
+            },
+        };
+    path.split('/').map(segment).collect()
+}
+
+/// All routes of a gateway.
+#[derive(Debug)]
+pub struct Routes(Vec<Route>);
+
+impl Routes {
+    /// Orders the routes so that the most literal pattern that matches comes first.
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(Route::rank);
+        Self(routes)
+    }
+
+    /// The routes, most literal first.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
+    }
+
+    /// The route for a method and path.
+    ///
+    /// # Errors
+    /// 404 for a path that no pattern matches, 405 for a method that none of them answers.
+    pub fn find(&self, method: &Method, target: &Target) -> Result<(&Route, Params), Problem> {
+        let mut allowed: Vec<&str> = Vec::new();
+        for route in &self.0 {
+            if let Some(params) = route.matches(target.segments()) {
+                if route.answers(method) {
+                    return Ok((route, params));
+                }
+                allowed.extend(match route.method == Method::GET {
+                    true => &["GET", "HEAD"][..],
+                    false => &["POST"][..],
+                });
+            }
+        }
+        allowed.dedup();
+        match allowed.is_empty() {
+            true => Err(Problem::not_found("there is nothing at this address")
+                .advise("/lode/v1/openapi.json lists what there is")),
+            false => Err(Problem::method(&allowed.join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::scope::{Anyone, Lobby};
+
+    fn table(patterns: &[&'static str]) -> Routes {
+        async fn nothing(_: Lobby, _: Request) -> Answer {
+            Err(Problem::not_found("nothing"))
+        }
+        let get = |pattern: &&'static str| Route::get(pattern, "").scope::<Anyone>().to(nothing);
+        let mut routes: Vec<Route> = patterns.iter().map(get).collect();
+        routes.push(Route::post("/models/new", "").scope::<Anyone>().to(nothing));
+        Routes::new(routes)
+    }
+
+    fn find(path: &str) -> Option<(&'static str, Vec<String>)> {
+        let routes = table(&[
+            "/{any..}",
+            "/models/{publisher}/{model}/{rev}",
+            "/models",
+            "/models/{publisher}/{model}",
+            "/models/{publisher}/{model}/{rev}/files/{path..}",
+            "/models/{publisher}/new/{rev}",
+        ]);
+        let target = Target::parse(path, None).unwrap();
+        let (route, params) = routes.find(&Method::GET, &target).ok()?;
+        Some((
+            route.pattern,
+            params.0.into_iter().map(|(_, value)| value).collect(),
+        ))
+    }
+
+    #[test]
+    fn the_most_literal_pattern_wins_and_encoded_slashes_stay_inside() {
+        for (path, pattern, params) in [
+            ("/models", "/models", &[][..]),
+            (
+                "/models/a%2Fb/c",
+                "/models/{publisher}/{model}",
+                &["a/b", "c"],
+            ),
+            (
+                "/models/a/b/c",
+                "/models/{publisher}/{model}/{rev}",
+                &["a", "b", "c"],
+            ),
+            (
+                "/models/a/new/c",
+                "/models/{publisher}/new/{rev}",
+                &["a", "c"],
+            ),
+            (
+                "/models/a/b/c/files/d/e%2Ff",
+                "/models/{publisher}/{model}/{rev}/files/{path..}",
+                &["a", "b", "c", "d/e/f"],
+            ),
+            ("/models/a/b/c/d", "/{any..}", &["models/a/b/c/d"]),
+            ("/models/a", "/{any..}", &["models/a"]),
+        ] {
+            let (found, values) = find(path).unwrap();
+            assert_eq!(
+                (found, values.as_slice()),
+                (
+                    pattern,
+                    &params.iter().map(ToString::to_string).collect::<Vec<_>>()[..]
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn empty_segments_match_no_name() {
+        for path in [
+            "/models//b",
+            "/models/a/b/c/files/",
+            "/models/a/b/c/files/d//e",
+            "/",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn another_method_is_405_with_what_is_allowed() {
+        let routes = table(&["/models"]);
+        let status = |method: Method, path: &str| {
+            let target = Target::parse(path, None).unwrap();
+            routes
+                .find(&method, &target)
+                .map_or_else(|p| p.status().as_u16(), |_| 200)
+        };
+        assert_eq!(status(Method::HEAD, "/models"), 200);
+        assert_eq!(status(Method::POST, "/models"), 405);
+        assert_eq!(status(Method::GET, "/models/new"), 405);
+        assert_eq!(status(Method::POST, "/models/new"), 200);
+        assert_eq!(status(Method::DELETE, "/none"), 404);
+    }
+}

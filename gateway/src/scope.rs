@@ -1,0 +1,108 @@
+//! Scopes: who may call a route, and what its handler can touch.
+//!
+//! A handler sees the node through its scope's means alone, so what it cannot be trusted with it
+//! does not hold.
+
+use std::sync::Arc;
+
+use crate::{answer::Problem, gateway::Gateway, guard::Door};
+
+/// Who may call a route.
+pub trait Scope: 'static {
+    /// What a handler of this scope gets.
+    type Means: Send + 'static;
+
+    /// Its name in the OpenAPI document.
+    const NAME: &'static str;
+
+    /// The means, when requests through `door` have them.
+    ///
+    /// # Errors
+    /// 403, or 404 where the route itself should not be seen.
+    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Self::Means, Problem>;
+}
+
+/// Anyone who reaches the port: whether the node lives, and what it speaks.
+#[derive(Debug)]
+pub struct Anyone;
+
+/// The owner of the home: figures about the node.
+#[derive(Debug)]
+pub struct Operate;
+
+/// The owner, through the socket in the home: commands.
+#[derive(Debug)]
+pub struct Control;
+
+/// The means of [`Anyone`].
+#[derive(Debug)]
+pub struct Lobby(Arc<Gateway>);
+
+/// The means of [`Operate`].
+#[derive(Debug)]
+pub struct Desk(Arc<Gateway>);
+
+/// The means of [`Control`].
+#[derive(Debug)]
+pub struct Bridge(Arc<Gateway>);
+
+impl Scope for Anyone {
+    type Means = Lobby;
+    const NAME: &'static str = "anyone";
+
+    fn admit(gateway: &Arc<Gateway>, _: Door) -> Result<Lobby, Problem> {
+        Ok(Lobby(Arc::clone(gateway)))
+    }
+}
+
+impl Scope for Operate {
+    type Means = Desk;
+    const NAME: &'static str = "operate";
+
+    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Desk, Problem> {
+        match door {
+            // Until tokens exist, both doors are the owner's.
+            Door::Loopback | Door::Socket => Ok(Desk(Arc::clone(gateway))),
+        }
+    }
+}
+
+impl Scope for Control {
+    type Means = Bridge;
+    const NAME: &'static str = "control";
+
+    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Bridge, Problem> {
+        match door {
+            Door::Socket => Ok(Bridge(Arc::clone(gateway))),
+            Door::Loopback => Err(Problem::refused(
+                "commands are taken on the socket in the home alone",
+            )),
+        }
+    }
+}
+
+impl Lobby {
+    /// Whether the node takes requests: it has started and is not stopping.
+    pub fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    /// The OpenAPI document.
+    pub fn openapi(&self) -> serde_json::Value {
+        crate::openapi::document(self.0.routes())
+    }
+}
+
+impl Desk {
+    /// All figures, as Prometheus reads them.
+    pub async fn figures(&self) -> String {
+        self.0.figures().await
+    }
+}
+
+impl Bridge {
+    /// What runs commands, and the token that stops them with the gateway.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.0
+    }
+}

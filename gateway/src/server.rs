@@ -1,0 +1,276 @@
+//! Listening: HTTP on loopback and the Unix socket in the home, until told to stop.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control::{self, Runner},
+    gateway::Gateway,
+    guard::Door,
+    limits::{
+        CONNECTIONS_MAX, CONTROL_CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
+        HEADERS_MAX, WRITE_TIMEOUT,
+    },
+    stall::Stall,
+};
+
+/// Where to listen.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The HTTP address, on loopback; port 0 takes a free one. No HTTP when absent.
+    pub http: Option<SocketAddr>,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Anyone who reaches a loopback address is taken for the owner, so no other address will do.
+    #[error(
+        "HTTP on {address} would let everyone who reaches it read this home: only loopback \
+         addresses such as 127.0.0.1:7070 are served without tokens"
+    )]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The HTTP address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Http {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The control socket cannot be made.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A gateway that listens.
+#[derive(Debug)]
+pub struct Running {
+    /// The HTTP address, with the port that was taken.
+    pub http: Option<SocketAddr>,
+    stopped: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the gateway has stopped: its open requests done or cut off, its socket gone.
+    pub async fn stopped(self) {
+        if let Err(error) = self.stopped.await {
+            tracing::error!(%error, "the gateway broke off");
+        }
+    }
+}
+
+/// Binds what `options` name, and answers until `shutdown`. Then open requests get
+/// [`DRAIN_TIMEOUT`], and commands are cancelled.
+///
+/// # Errors
+/// An address that is not loopback, or one that cannot be bound.
+pub async fn serve(
+    runner: Arc<dyn Runner>,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) -> Result<Running, ServeError> {
+    let http = match options.http {
+        None => None,
+        Some(address) if !address.ip().is_loopback() => {
+            return Err(ServeError::NotLoopback { address });
+        }
+        Some(address) => {
+            let failed = |source| ServeError::Http { address, source };
+            Some(TcpListener::bind(address).await.map_err(failed)?)
+        }
+    };
+    let path = options.socket;
+    let failed = |source| ServeError::Socket {
+        path: path.clone(),
+        source,
+    };
+    let control = control::listen(&path).map_err(failed)?;
+    let address = http
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    let gateway = Arc::new(Gateway::new(runner, shutdown.child_token()));
+    let stopped = tokio::spawn(run(gateway, http, control, path, shutdown));
+    Ok(Running {
+        http: address,
+        stopped,
+    })
+}
+
+async fn run(
+    gateway: Arc<Gateway>,
+    http: Option<TcpListener>,
+    control: UnixListener,
+    path: PathBuf,
+    shutdown: CancellationToken,
+) {
+    let control = accept_control(Arc::clone(&gateway), control, shutdown.clone());
+    let http = async {
+        match http {
+            Some(listener) => accept_http(gateway, listener, shutdown.clone()).await,
+            None => shutdown.cancelled().await,
+        }
+    };
+    tokio::join!(control, http);
+    remove_socket(&path);
+}
+
+fn remove_socket(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "the control socket stays behind");
+    }
+}
+
+async fn accept_http(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    while let Some(permit) = place(&places, &mut connections, &shutdown).await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Answers are whole when they are written; waiting to fill a packet only delays them.
+                let _ = stream.set_nodelay(true);
+                let stream = Stall::new(stream, WRITE_TIMEOUT);
+                let task = connection(
+                    Arc::clone(&gateway),
+                    stream,
+                    Door::Loopback,
+                    shutdown.clone(),
+                );
+                connections.spawn(async move {
+                    task.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+    drop(listener);
+    drain(connections).await;
+}
+
+async fn accept_control(
+    gateway: Arc<Gateway>,
+    listener: UnixListener,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let owner = rustix::process::getuid().as_raw();
+    while let Some(permit) = place(&places, &mut connections, &shutdown).await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) if peer.uid() == owner => {
+                    let task =
+                        connection(Arc::clone(&gateway), stream, Door::Socket, shutdown.clone());
+                    connections.spawn(async move {
+                        task.await;
+                        drop(permit);
+                    });
+                }
+                Ok(peer) => {
+                    tracing::warn!(uid = peer.uid(), "another user's process was turned away")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a process without credentials was turned away")
+                }
+            },
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+    drop(listener);
+    drain(connections).await;
+}
+
+/// Waits for a free place, and forgets connections that have ended. Nothing once stopping.
+async fn place(
+    places: &Arc<Semaphore>,
+    connections: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    while connections.try_join_next().is_some() {}
+    tokio::select! {
+        permit = Arc::clone(places).acquire_owned() => permit.ok(),
+        () = shutdown.cancelled() => None,
+    }
+}
+
+/// Out of descriptors, mostly: waits for some to come free instead of spinning.
+async fn accept_failed(error: &io::Error) {
+    tracing::warn!(%error, "a connection was not accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_err() {
+        tracing::info!(open = connections.len(), "connections were cut off");
+        connections.shutdown().await;
+    }
+}
+
+async fn connection(
+    gateway: Arc<Gateway>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    door: Door,
+    shutdown: CancellationToken,
+) {
+    let _counted = gateway.metrics().connection();
+    let service = service_fn(|request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, std::convert::Infallible>(gateway.answer(door, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // Mostly clients that left; what failed on this side was logged where it failed.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
