@@ -27,6 +27,11 @@ impl ByteRange {
         self.start == self.end
     }
 
+    /// Its bytes of a slice that starts at byte 0, or nothing when the slice ends before it does.
+    pub fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        bytes.get(usize::try_from(self.start).ok()?..usize::try_from(self.end).ok()?)
+    }
+
     /// The bytes that both ranges hold, if any.
     pub fn intersection(self, other: Self) -> Option<Self> {
         let (start, end) = (self.start.max(other.start), self.end.min(other.end));
