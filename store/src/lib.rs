@@ -1,5 +1,6 @@
 //! Chunks on disk, manifests, identities, refs, collection of garbage, and their sync between peers.
 
+pub mod cut;
 pub mod document;
 mod error;
 mod hash;
