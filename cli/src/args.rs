@@ -1,0 +1,336 @@
+//! The arguments of the `lode` binary: one table from which parser, help, man pages and completions come.
+//!
+//! What a command means is in [`crate::action`]; nothing here touches the file system or the environment.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::units::{parse_duration, parse_rate, parse_size};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lode",
+    version,
+    about = "A peer-to-peer store for AI models",
+    long_about = "A peer-to-peer store for AI models: push a folder, pull it anywhere, whole or a few \
+                  tensors of it, from every peer that has it, verified as it streams.",
+    after_help = "NAME is alias/model or KEY/model; @REV names a branch, a tag or a version (8 or more \
+                  digits of its id), `main` when absent.\n\
+                  Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 corrupt, 6 no peer has it.",
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Line {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) sub: Sub,
+}
+
+/// What every command takes.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Home folder [default: LODE_HOME, else lode in the XDG data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print one JSON document, or JSON lines of events for long work
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Use no relay and no lookup service: addresses that were given, and nothing else
+    #[arg(long, global = true)]
+    pub(crate) no_relay: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sub {
+    /// Make a version of a folder (or of one file)
+    Push(PushArgs),
+    /// Fetch a version, or parts of it
+    Pull(PullArgs),
+    /// List models; with a NAME, its files
+    Ls {
+        #[arg(value_name = "NAME[@REV]")]
+        name: Option<String>,
+    },
+    /// Sum up a version
+    Show {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// List the tensors of a version
+    Tensors {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Print where a file lies on disk, to map it without a copy
+    Path {
+        #[arg(value_name = "NAME[@REV]/FILE")]
+        name: String,
+    },
+    /// List the versions of a branch, newest first
+    Log {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Compare two versions: files and tensors
+    Diff {
+        #[arg(value_name = "NAME[@REV]")]
+        from: String,
+        #[arg(value_name = "NAME[@REV]")]
+        to: String,
+        /// Compare the values of float tensors too
+        #[arg(long)]
+        stats: bool,
+    },
+    /// List what a version was made from, and what was made from it
+    Lineage {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Name a version for good
+    Tag {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+        tag: String,
+        /// Move a tag that exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// List, set and remove branches
+    Branch {
+        #[command(subcommand)]
+        branch: BranchSub,
+    },
+    /// Remove a model, or one branch, tag or version of it, from this home
+    Rm {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+        /// Remove what is your own or pinned, too
+        #[arg(long)]
+        force: bool,
+    },
+    /// Keep a version from being collected
+    Pin {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Let a version be collected again
+    Unpin {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Free the bytes that no kept version needs
+    Gc {
+        /// Say what would be freed, and stop
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Check all that one version needs: signatures, documents and every byte held
+    Verify {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Check every byte of the home
+    Scrub,
+    /// Print a ticket, with which another home pulls a version
+    Share {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+        /// End of the permission to read a private model, from now [example: 7d]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        expires: Option<u64>,
+    },
+    /// List known peers
+    Peers {
+        #[command(subcommand)]
+        peers: Option<PeersSub>,
+    },
+    /// Bind a local name to a publisher; without a KEY, list the bindings
+    Alias {
+        #[arg(value_name = "NAME")]
+        alias: Option<String>,
+        /// Publisher id, 64 hex digits
+        #[arg(value_name = "KEY", requires = "alias")]
+        key: Option<String>,
+    },
+    /// Show or make the identity of this home
+    Key {
+        #[command(subcommand)]
+        key: KeySub,
+    },
+    /// Run a node: peers over iroh, HTTP for everyone else
+    Serve(ServeArgs),
+    /// Show Lode at work in temporary homes, in half a minute
+    Demo(DemoArgs),
+    /// Say what the node is doing: peers, rates, downloads, disk
+    Status,
+    /// Check the home
+    Doctor {
+        /// Make the index anew from the logs and containers
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// Show the settings in force and where each comes from
+    Config {
+        #[command(subcommand)]
+        config: ConfigSub,
+    },
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write man pages to a folder
+    #[command(hide = true)]
+    Man { dir: PathBuf },
+}
+
+/// `lode push`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PushArgs {
+    /// Folder or file to push
+    pub(crate) dir: PathBuf,
+    /// Model to push to: alias/model
+    pub(crate) name: String,
+    /// Message of the version
+    #[arg(
+        long,
+        short,
+        value_name = "MSG",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) message: String,
+    /// Branch that moves to the version [default: main]
+    #[arg(long)]
+    pub(crate) branch: Option<String>,
+    /// Tag to set on the version
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
+    /// Let anyone read the model
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// Keep the files where they are instead of copying them
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Version that this one derives from
+    #[arg(long, value_name = "NAME@REV")]
+    pub(crate) base: Option<String>,
+    /// Licence identifier, such as apache-2.0
+    #[arg(long, value_name = "L")]
+    pub(crate) license: Option<String>,
+    /// Refuse files that claim a tensor format and break it
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Also note whole-file BLAKE3 roots, for stock iroh-blobs clients
+    #[arg(long)]
+    pub(crate) file_roots: bool,
+}
+
+/// `lode pull`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PullArgs {
+    /// What to fetch
+    #[arg(value_name = "NAME[@REV]")]
+    pub(crate) name: String,
+    /// Folder to write the files to [default: keep them in the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Fetch only these files; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Fetch only these tensors; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) tensors: Vec<String>,
+    /// Ticket of a peer that has it; may be repeated
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) from: Vec<String>,
+    /// Most bytes a second, over all peers [example: 10MB]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) max_rate: Option<u64>,
+    /// Replace existing files that differ
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say what would be fetched, and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `lode branch`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BranchSub {
+    /// List the branches and tags of a model
+    Ls { name: String },
+    /// Set a branch to a version, making the branch if need be
+    Set {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+        branch: String,
+    },
+    /// Remove a branch
+    Rm { name: String, branch: String },
+}
+
+/// `lode peers`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeersSub {
+    /// Add the peers of a ticket to the address book
+    Add { ticket: String },
+}
+
+/// `lode key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeySub {
+    /// Print the publisher id of this home
+    Show,
+    /// Make the identity of this home, if it has none
+    New,
+}
+
+/// `lode config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigSub {
+    /// Show the settings in force and where each comes from
+    Show,
+}
+
+/// `lode serve`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Address of the HTTP server
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7070")]
+    pub(crate) http: std::net::SocketAddr,
+    /// UDP address for peers [default: every address, at the port that the home keeps]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Relay to use instead of the public ones; may be repeated
+    #[arg(long, value_name = "URL", conflicts_with = "no_relay")]
+    pub(crate) relay: Vec<String>,
+    /// Most bytes on disk; what was pulled leaves, least recently used first [example: 500GB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_size: Option<u64>,
+}
+
+/// `lode demo`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the temporary homes, and say where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_table_of_arguments_is_sound() {
+        Line::command().debug_assert();
+    }
+}
