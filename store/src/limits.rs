@@ -93,8 +93,15 @@ pub const IDENTITY_DELEGATE_RECORDS_MAX: usize = 2048;
 /// Records that one ref record supersedes.
 pub const SUPERSEDES_MAX: usize = 64;
 
-/// Ref records of one model, proofs included.
+/// Ref records of one model, proofs included, above which only the identity's own keys add more: as
+/// many again.
 pub const REF_RECORDS_MAX: usize = 65_536;
+
+/// Ref records of one model by one signer.
+pub const REF_RECORDS_OF_SIGNER_MAX: usize = 16_384;
+
+/// Records that are kept of one signer and sequence: two are proof.
+pub const EQUIVOCATIONS_MAX: usize = 8;
 
 /// Bytes of a decoded ticket: 4 KiB.
 pub const TICKET_BYTES_MAX: usize = 4 << 10;

@@ -11,7 +11,8 @@ mod path;
 pub use chunks::{ChunkList, ChunkListError, ChunkListRef};
 pub use file::{File, Mode};
 pub use path::{
-    IGNORE_FILE, LinkError, PathError, PathSet, RESERVED_PREFIX, check_link, check_path, fold_path,
+    IGNORE_FILE, LinkError, PathError, PathSet, RESERVED_PREFIX, RESERVED_SUFFIX, check_link,
+    check_path, fold_path,
 };
 
 use bytes::Bytes;

@@ -109,9 +109,11 @@ impl PathError {
 /// Device names of Windows, of any extension.
 const WINDOWS_RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// Names that start so are Lode's own (part files beside what is being written); only `.lodeignore`
-/// may be in a tree.
+/// Names that start so are Lode's own; only `.lodeignore` may be in a tree.
 pub const RESERVED_PREFIX: &str = ".lode";
+
+/// Names that end so are part files, beside the file that is being written.
+pub const RESERVED_SUFFIX: &str = ".lode-part";
 
 /// The one name with [`RESERVED_PREFIX`] that a tree may have.
 pub const IGNORE_FILE: &str = ".lodeignore";
@@ -183,6 +185,9 @@ fn is_reserved(part: &str) -> bool {
     };
     if starts_with(RESERVED_PREFIX) {
         return part != IGNORE_FILE;
+    }
+    if part.to_ascii_lowercase().ends_with(RESERVED_SUFFIX) {
+        return true;
     }
     let stem = part.split('.').next().unwrap_or(part).trim_end_matches(' ');
     if WINDOWS_RESERVED

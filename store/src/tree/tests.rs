@@ -105,6 +105,8 @@ fn paths_that_some_system_cannot_hold_are_refused() {
         "a/.lodex/b",
         ".LODE-x",
         ".LodeIgnore",
+        ".x.lode-part",
+        "x.LODE-part",
     ] {
         assert!(
             matches!(check_path(path), Err(PathError::Reserved { .. })),
