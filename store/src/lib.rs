@@ -1,20 +1,28 @@
 //! Chunks on disk, manifests, identities, refs, collection of garbage, and their sync between peers.
 
+pub mod container;
 pub mod cut;
+pub mod disk;
 pub mod document;
 mod error;
+pub mod gc;
 mod hash;
 pub mod identity;
+pub mod index;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod name;
+pub mod outboard;
 pub mod piece;
 pub mod refs;
+pub mod sidecar;
 pub mod signature;
+pub mod store;
 pub mod tree;
 pub mod walk;
 
-pub use hash::{ChunkHash, HashParseError, PublisherId, RecordId, TreeId, VersionId};
-
 pub use error::ErrorKind;
+pub use hash::{ChunkHash, HashParseError, PublisherId, RecordId, TreeId, VersionId};
 pub use lode_tensors::ByteRange;
+pub use store::{ChunkReader, Store};

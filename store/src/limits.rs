@@ -132,3 +132,39 @@ pub const VARIANT_BYTES_MAX: usize = 64;
 
 /// Hex digits of the shortest prefix that names a version.
 pub const VERSION_PREFIX_DIGITS_MIN: usize = 8;
+
+/// Bytes of a chunk group, what is verified at a time: 16 KiB.
+pub const GROUP_BYTES: u32 = 16 << 10;
+
+/// Bytes of a log segment, 64 MiB; only a segment of one batch is larger.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of the body of one record of the log.
+pub const LOG_RECORD_BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
+
+/// Records in one batch of the log.
+pub const LOG_BATCH_RECORDS_MAX: usize = 65_536;
+
+/// Bytes of the key of a local key-value.
+pub const LOCAL_KEY_BYTES_MAX: usize = 1024;
+
+/// Bytes of the value of a local key-value: 256 KiB.
+pub const LOCAL_VALUE_BYTES_MAX: usize = 256 << 10;
+
+/// Chunks in one container.
+pub const CONTAINER_CHUNKS_MAX: u32 = 1 << 24;
+
+/// Bytes of the path of an outside place.
+pub const OUTSIDE_PATH_BYTES_MAX: usize = 4096;
+
+/// Bytes at which a pack is full: 1 GiB.
+pub const PACK_BYTES: u64 = 1 << 30;
+
+/// Plain bytes of one frame of a compressed chunk: 256 KiB.
+pub const FRAME_BYTES: u32 = 256 << 10;
+
+/// Containers that are open (and mapped) at once.
+pub const CONTAINERS_OPEN_MAX: usize = 256;
+
+/// Places of one chunk that are looked at for a read.
+pub const PLACES_MAX: usize = 32;

@@ -1,0 +1,191 @@
+//! The store of a home: opening it, and what its other parts share.
+//!
+//! A home is a folder (docs/format/containers.md): `format`, `lock`, `log/`, `containers/`, `partial/`,
+//! `index.redb`. The sidecars and the log are the truth; everything else is derived. The order of every
+//! write is: data, sidecar, rename, folder, log, index, and then the caller hears of it.
+#![allow(dead_code)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use crate::{
+    container::{ContainerId, Layout, OpenContainers},
+    disk::{Disk, DiskLock, RealDisk},
+    index::Index,
+    log::{Damage, Log, Nonces},
+};
+
+mod error;
+mod open;
+mod outside;
+mod protect;
+mod read;
+mod records;
+mod write;
+
+pub use error::{OpenError, ReadError, WriteError};
+pub use outside::OutsideWriter;
+pub use protect::Protection;
+pub use read::{ChunkReader, FilePlace};
+pub use write::{PackWriter, WholeWriter};
+
+/// How a home is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of allocated blocks that the home may have; unlimited without.
+    pub max_size: Option<u64>,
+    /// Whether a home on a network file system is accepted.
+    pub force_network: bool,
+    /// Whether damaged parts of the log are stepped over instead of refused.
+    pub salvage: bool,
+    /// Bytes of memory for pages of the index.
+    pub index_cache_bytes: usize,
+    /// Whether new packs are compressed.
+    pub compress_packs: bool,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// Where container ids and nonces come from.
+    pub ids: Nonces,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            force_network: false,
+            salvage: false,
+            index_cache_bytes: 32 * 1024 * 1024,
+            compress_packs: false,
+            disk: Arc::new(RealDisk),
+            ids: Nonces::Random,
+        }
+    }
+}
+
+/// What opening a home found that somebody may want to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Findings {
+    /// Bytes of the log's end that were never acknowledged, and were cut off.
+    pub torn_log_bytes: u64,
+    /// Damage in the log that was stepped over.
+    pub log_damage: Vec<Damage>,
+    /// Containers whose file or sidecar is lost or damaged: their chunks are not held any more.
+    pub containers_lost: Vec<PathBuf>,
+    /// Whether the index was made anew.
+    pub index_rebuilt: bool,
+}
+
+/// A store that is open; clones share it. The home is locked until the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) home: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) options: Options,
+    index: RwLock<Arc<Index>>,
+    pub(crate) log: Log,
+    pub(crate) open: OpenContainers,
+    pub(crate) protect: protect::Protections,
+    ids: Mutex<Nonces>,
+    poisoned: OnceLock<PathBuf>,
+    findings: Findings,
+    /// Held for reading by whoever adds to log, containers and index; for writing by who replaces them.
+    pub(crate) gate: RwLock<()>,
+    /// Held for reading while a document is looked up and read; for writing while its segment is replaced.
+    pub(crate) documents: RwLock<()>,
+    /// Released last.
+    _lock: DiskLock,
+}
+
+impl Store {
+    /// Opens the store of a home, which is made if the folder is empty or missing.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing of the home is changed by a refusal.
+    pub fn open(home: &Path, options: Options) -> Result<Self, OpenError> {
+        open::open(home, options).map(|inner| Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The folder of the home.
+    pub fn home(&self) -> &Path {
+        &self.inner.home
+    }
+
+    /// How the home was opened.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// What opening found.
+    pub fn findings(&self) -> &Findings {
+        &self.inner.findings
+    }
+
+    /// The index as it is now.
+    pub fn index(&self) -> Arc<Index> {
+        self.inner.index()
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Protects what is written and asked for from now on against collection, until it is dropped.
+    ///
+    /// Whoever writes chunks and documents of a version holds one until the version is under a `keep/`
+    /// or `pin/` key; see [`Protection::holds`] for chunks that are there already.
+    pub fn protect(&self) -> Protection {
+        Protection::new(self.clone())
+    }
+}
+
+impl Inner {
+    pub(crate) fn index(&self) -> Arc<Index> {
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn replace_index(&self, index: Index) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+    }
+
+    pub(crate) fn draw_id(&self) -> ContainerId {
+        ContainerId(
+            self.ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .draw(),
+        )
+    }
+
+    /// Whether writing is still allowed.
+    pub(crate) fn writable(&self) -> Result<(), WriteError> {
+        match self.poisoned.get() {
+            Some(path) => Err(WriteError::Poisoned { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses all later writes: something could not be synced, so nobody knows what is durable.
+    pub(crate) fn poison(&self, path: &Path) {
+        if self.poisoned.set(path.to_owned()).is_ok() {
+            tracing::error!(path = %path.display(), "a sync failed; no more writes until a restart");
+        }
+    }
+
+    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,8 @@
+//! The store on disk, from outside: promises, planted damage, crashes, collection.
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+#[path = "disk/basic.rs"]
+mod basic;
+#[path = "disk/common.rs"]
+#[allow(dead_code)]
+mod common;
