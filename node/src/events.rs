@@ -6,7 +6,7 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Event, JobRow};
@@ -149,6 +149,7 @@ impl JobState {
 pub struct Jobs {
     next: AtomicU64,
     running: Mutex<Vec<(u64, EventSink)>>,
+    ended: Notify,
 }
 
 impl Jobs {
@@ -159,6 +160,19 @@ impl Jobs {
         JobGuard {
             jobs: Arc::clone(self),
             id,
+        }
+    }
+
+    /// Waits until no job is left: each has cleaned up after itself.
+    pub async fn idle(&self) {
+        loop {
+            // Registered before the look, so that an end between the two is not missed.
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.lock().is_empty() {
+                return;
+            }
+            ended.await;
         }
     }
 
@@ -186,6 +200,7 @@ pub struct JobGuard {
 impl Drop for JobGuard {
     fn drop(&mut self) {
         self.jobs.lock().retain(|(id, _)| *id != self.id);
+        self.jobs.ended.notify_waiters();
     }
 }
 
@@ -212,5 +227,24 @@ mod tests {
             last = Some(event);
         }
         assert!(matches!(last.unwrap(), Event::Progress { done: 1000, .. }));
+    }
+
+    #[tokio::test]
+    async fn idle_waits_for_the_last_job() {
+        let jobs = Arc::new(Jobs::default());
+        jobs.idle().await;
+        let (first, second) = (
+            jobs.enter(&EventSink::discard()),
+            jobs.enter(&EventSink::discard()),
+        );
+        let waiting = tokio::spawn({
+            let jobs = Arc::clone(&jobs);
+            async move { jobs.idle().await }
+        });
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.unwrap();
     }
 }
