@@ -1,5 +1,7 @@
 //! Chunks on disk, manifests, identities, refs, collection of garbage, and their sync between peers.
 
+pub mod access;
+pub mod capability;
 pub mod container;
 pub mod cut;
 pub mod disk;
@@ -19,6 +21,7 @@ pub mod refs;
 pub mod sidecar;
 pub mod signature;
 pub mod store;
+pub mod ticket;
 pub mod tree;
 pub mod walk;
 
