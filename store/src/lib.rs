@@ -9,6 +9,7 @@ pub mod document;
 mod error;
 pub mod gc;
 mod hash;
+pub mod hashing;
 pub mod identity;
 pub mod index;
 pub mod limits;

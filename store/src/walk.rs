@@ -1,22 +1,24 @@
 //! What a push takes from a folder: every regular file and every symlink that stays inside, sorted.
 //!
 //! Folders are taken as they are: sub-folders, empty files and names in any script. Left out are what
-//! `.lodeignore` names (the syntax of `.gitignore`, in any sub-folder), the `.lodeignore` files
-//! themselves, `.git`, and Lode's own hidden part files. Anything that a tree cannot hold is refused by
+//! `.lodeignore` names (the syntax of `.gitignore`, in any sub-folder), `.git`, and Lode's own hidden
+//! part files. Anything that a tree cannot hold is refused by
 //! name instead of being dropped in silence. Names are brought to NFC, as macOS hands them out decomposed.
 
 use std::{
-    collections::HashMap,
     fs, io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use ignore::WalkBuilder;
 use unicode_normalization::UnicodeNormalization;
 
-/// The file that names what a push leaves out, in the syntax of `.gitignore`.
-pub const IGNORE_FILE: &str = ".lodeignore";
+use crate::{
+    ErrorKind,
+    limits::TREE_FILES_MAX,
+    tree::{IGNORE_FILE, LinkError, PathError, PathSet, check_link, check_path},
+};
 
 /// How the name of a file that is still being received ends; it starts with a dot.
 pub const PART_SUFFIX: &str = ".lode-part";
@@ -79,35 +81,19 @@ pub enum WalkError {
         /// The path.
         path: PathBuf,
     },
-    /// A name breaks the path rules of a tree.
-    #[error("{path:?} cannot be part of a model: {reason}; rename it, or list it in {IGNORE_FILE}")]
-    Name {
-        /// The path in the tree.
-        path: String,
-        /// The rule that it breaks.
-        reason: String,
-    },
-    /// Two names are one on file systems that ignore case or normalisation.
-    #[error(
-        "{first:?} and {second:?} are the same name where case is ignored: rename one, or list it in {IGNORE_FILE}"
-    )]
-    Collision {
-        /// One of them.
-        first: String,
-        /// The other.
-        second: String,
-    },
+    /// A name breaks the path rules of a tree, or two are one where case is ignored.
+    #[error("{0}; or list it in {IGNORE_FILE}")]
+    Path(#[from] PathError),
     /// A symlink that leaves the folder, or could.
+    #[error("{0}: replace it by a copy, or list it in {IGNORE_FILE}")]
+    Link(#[from] LinkError),
+    /// More files than a tree may have.
     #[error(
-        "symlink {path:?} -> {target:?} {reason}: replace it by a copy, or list it in {IGNORE_FILE}"
+        "{path} holds more than {TREE_FILES_MAX} files: push a part of it, or list some in {IGNORE_FILE}"
     )]
-    Link {
-        /// The link's path in the tree.
-        path: String,
-        /// Its target.
-        target: String,
-        /// What is wrong with it.
-        reason: &'static str,
+    TooMany {
+        /// The folder.
+        path: PathBuf,
     },
     /// A socket, pipe or device.
     #[error("{path:?} is a {kind}, not a file: remove it, or list it in {IGNORE_FILE}")]
@@ -123,6 +109,20 @@ pub enum WalkError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+impl WalkError {
+    /// What kind of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::NotFound
+            }
+            Self::Io { .. } => ErrorKind::Io,
+            Self::NotAFolder { .. } | Self::Pattern { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Refused,
+        }
+    }
 }
 
 /// Lists what a push of `dir` takes, sorted by the bytes of the path.
@@ -154,38 +154,13 @@ pub fn walk(dir: &Path, exclude: &[PathBuf]) -> Result<Vec<Entry>, WalkError> {
         });
     }
     entries.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-    refuse_collisions(&entries)?;
+    PathSet::check(entries.iter().map(|entry| entry.path.as_str()))?;
     Ok(entries)
 }
 
 /// Whether `name` is the name of a part file that Lode writes beside a final path.
 pub fn is_part_name(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(PART_SUFFIX)
-}
-
-/// Says why a link at `path` (in the tree) with this target is refused, if it is.
-///
-/// `..` may come only at the start of the target: then every `..` climbs out of a folder that really
-/// is one, and no chain of links can leave the root.
-pub fn link_fault(path: &str, target: &str) -> Option<&'static str> {
-    if target.is_empty() {
-        return Some("is empty");
-    }
-    if target.contains('\0') || target.contains('\\') {
-        return Some("holds a character that is not portable");
-    }
-    let depth = path.split('/').count() - 1;
-    let (mut climbed, mut descended) = (0, false);
-    for component in Path::new(target).components() {
-        match component {
-            Component::RootDir | Component::Prefix(_) => return Some("is absolute"),
-            Component::ParentDir if descended => return Some("goes down and up again"),
-            Component::ParentDir => climbed += 1,
-            Component::CurDir => {}
-            Component::Normal(_) => descended = true,
-        }
-    }
-    (climbed > depth).then_some("leaves the folder")
 }
 
 fn single(dir: &Path, root: &Path, metadata: &fs::Metadata) -> Result<Vec<Entry>, WalkError> {
@@ -213,7 +188,6 @@ fn folder(root: &Path, exclude: &[PathBuf]) -> Result<Vec<Entry>, WalkError> {
         .filter_entry(move |entry| {
             let name = entry.file_name();
             let own = name == ".git"
-                || name == IGNORE_FILE
                 || name.to_str().is_some_and(is_part_name)
                 || excluded.iter().any(|path| path == entry.path());
             entry.depth() == 0 || !own
@@ -228,6 +202,11 @@ fn folder(root: &Path, exclude: &[PathBuf]) -> Result<Vec<Entry>, WalkError> {
             });
         }
         if let Some(entry) = entry(root, found.path())? {
+            if entries.len() == TREE_FILES_MAX {
+                return Err(WalkError::TooMany {
+                    path: root.to_owned(),
+                });
+            }
             entries.push(entry);
         }
     }
@@ -258,13 +237,7 @@ fn entry(root: &Path, source: &Path) -> Result<Option<Entry>, WalkError> {
             .map_err(|_| WalkError::NotUtf8 {
                 path: source.to_owned(),
             })?;
-        if let Some(reason) = link_fault(&path, &target) {
-            return Err(WalkError::Link {
-                path,
-                target,
-                reason,
-            });
-        }
+        check_link(&path, target.as_bytes())?;
         EntryKind::Link { target }
     } else {
         let kind = if kind.is_fifo() {
@@ -305,30 +278,8 @@ fn tree_path(relative: &Path) -> Result<String, WalkError> {
         }
         path.extend(part.nfc());
     }
+    check_path(&path)?;
     Ok(path)
-}
-
-/// Refuses names of files or folders that differ in case alone, before any byte is read.
-fn refuse_collisions(entries: &[Entry]) -> Result<(), WalkError> {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    for Entry { path, .. } in entries {
-        let ends = path
-            .match_indices('/')
-            .map(|(at, _)| at)
-            .chain([path.len()]);
-        for end in ends {
-            let prefix = &path[..end];
-            let is_file = end == path.len();
-            let first = *seen.entry(prefix.to_lowercase()).or_insert(prefix);
-            if first != prefix || (is_file && first.as_ptr() != prefix.as_ptr()) {
-                return Err(WalkError::Collision {
-                    first: first.into(),
-                    second: prefix.into(),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 fn walk_error(root: &Path, error: ignore::Error) -> WalkError {
@@ -431,7 +382,14 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            [".gitignore", "keep.bin", "sub/deep/other", "sub/drop.tmp"]
+            [
+                ".gitignore",
+                ".lodeignore",
+                "keep.bin",
+                "sub/.lodeignore",
+                "sub/deep/other",
+                "sub/drop.tmp"
+            ]
         );
     }
 
@@ -460,7 +418,7 @@ mod tests {
             symlink(target, &bad).unwrap();
             let error = walk(root, &[]).unwrap_err();
             assert!(
-                matches!(&error, WalkError::Link { path, .. } if path == "bad"),
+                matches!(&error, WalkError::Link(e) if e.path == "bad"),
                 "{error}"
             );
             fs::remove_file(bad).unwrap();
@@ -468,25 +426,17 @@ mod tests {
     }
 
     #[test]
-    fn links_of_links_never_leave_the_root() {
-        // `a/b/up -> ../..` is the root; `a/x -> b/up/../..` would climb past it.
-        assert_eq!(link_fault("a/b/up", "../.."), None);
-        assert!(link_fault("a/x", "b/up/../..").is_some());
-        assert!(link_fault("a/b/up", "../../..").is_some());
-    }
-
-    #[test]
     fn names_that_differ_in_case_or_normalisation_alone_are_refused() {
         for (one, two) in [
             ("Model.bin", "model.bin"),
-            ("Sub/a", "sub/b"),
+            ("Sub/a", "sub/a"),
             ("\u{e9}", "e\u{301}"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), one, b"x");
             write(dir.path(), two, b"x");
             assert!(
-                matches!(walk(dir.path(), &[]), Err(WalkError::Collision { .. })),
+                matches!(walk(dir.path(), &[]), Err(WalkError::Path(_))),
                 "{one} {two}"
             );
         }
