@@ -10,6 +10,9 @@
 //! | `documents` | hash 32 | segment 8, offset 8, length 4 |
 //! | `local` | key | segment 8, offset 8, has value 1, value |
 //! | `paths` | path of an outside file | container 8 |
+//! | `signed` | class 1, publisher or version 32, model, 0, segment 8, offset 8 | length 4 |
+//! | `models` | publisher 32, model | |
+//! | `identities` | identity record 32 | publisher 32 |
 //! | `segments` | number 8 | nonce 8, end 8 |
 //!
 //! Commits are batched: one for a container, one for a batch of log records.
@@ -27,7 +30,7 @@ use redb::{
 };
 
 use crate::{
-    ChunkHash,
+    ChunkHash, PublisherId, RecordId, VersionId,
     container::ContainerId,
     disk::{Access, Disk},
     limits::PLACES_MAX,
@@ -45,6 +48,10 @@ const CONTAINERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("contai
 const DOCUMENTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("documents");
 const LOCAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("local");
 const PATHS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("paths");
+/// Class 1 (1 identity, 2 ref, 3 version), publisher or version 32, model, 0, segment 8, offset 8.
+const SIGNED: TableDefinition<'_, &[u8], u32> = TableDefinition::new("signed");
+const MODELS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("models");
+const IDENTITIES: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("identities");
 const SEGMENTS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("segments");
 
 /// The index could not be read or written.
@@ -108,6 +115,41 @@ pub struct Known {
     pub path: Option<PathBuf>,
 }
 
+/// Whose a signed record is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SignedBy {
+    /// An identity record, which follows `prev` or begins an identity.
+    Identity {
+        id: RecordId,
+        prev: Option<RecordId>,
+    },
+    /// A ref record of a model.
+    Ref {
+        publisher: PublisherId,
+        model: String,
+    },
+    /// Signatures of a version.
+    Version { version: VersionId },
+}
+
+impl SignedBy {
+    pub(crate) fn identity_key(publisher: &PublisherId) -> Vec<u8> {
+        signed_key(1, publisher.as_bytes(), "")
+    }
+
+    pub(crate) fn ref_key(publisher: &PublisherId, model: &str) -> Vec<u8> {
+        signed_key(2, publisher.as_bytes(), model)
+    }
+
+    pub(crate) fn version_key(version: &VersionId) -> Vec<u8> {
+        signed_key(3, version.as_bytes(), "")
+    }
+}
+
+fn signed_key(class: u8, whose: &[u8; 32], model: &str) -> Vec<u8> {
+    [&[class][..], whose, model.as_bytes(), &[0]].concat()
+}
+
 /// The record that a local key's latest change is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LocalAt {
@@ -158,6 +200,9 @@ impl Index {
         changes.txn.open_table(DOCUMENTS)?;
         changes.txn.open_table(LOCAL)?;
         changes.txn.open_table(PATHS)?;
+        changes.txn.open_table(SIGNED)?;
+        changes.txn.open_table(MODELS)?;
+        changes.txn.open_table(IDENTITIES)?;
         changes.txn.open_table(SEGMENTS)?;
         changes.commit()?;
         Ok(index)
@@ -278,6 +323,70 @@ impl Index {
         Ok(out)
     }
 
+    /// Where the signed records are whose keys start with `prefix`, in the order of the log.
+    pub(crate) fn signed(&self, prefix: &[u8]) -> Result<Vec<Location>, IndexError> {
+        let table = self.read()?.open_table(SIGNED)?;
+        let mut out = Vec::new();
+        for row in table.range(prefix..)? {
+            let (key, len) = row?;
+            let Some(rest) = key.value().strip_prefix(prefix) else {
+                break;
+            };
+            if let (Some(segment), Some(offset)) = (big(rest, 0), big(rest, 8)) {
+                out.push(Location {
+                    segment,
+                    offset,
+                    len: len.value(),
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    /// The publisher that an identity record belongs to.
+    pub(crate) fn identity_owner(&self, id: &RecordId) -> Result<Option<PublisherId>, IndexError> {
+        let table = self.read()?.open_table(IDENTITIES)?;
+        Ok(table
+            .get(id.as_bytes())?
+            .map(|row| PublisherId::from_bytes(*row.value())))
+    }
+
+    /// The publishers of whom an identity record is known, sorted.
+    pub fn publishers(&self) -> Result<Vec<PublisherId>, IndexError> {
+        let table = self.read()?.open_table(IDENTITIES)?;
+        let mut out = Vec::new();
+        for row in table.iter()? {
+            let (id, publisher) = row?;
+            if id.value() == publisher.value() {
+                out.push(PublisherId::from_bytes(*publisher.value()));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The models of which a ref record is known, of one publisher or all, sorted.
+    pub fn models(
+        &self,
+        publisher: Option<&PublisherId>,
+    ) -> Result<Vec<(PublisherId, String)>, IndexError> {
+        let table = self.read()?.open_table(MODELS)?;
+        let prefix = publisher.map_or(&[][..], |publisher| publisher.as_bytes());
+        let mut out = Vec::new();
+        for row in table.range(prefix..)? {
+            let (key, _) = row?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            if let Some((publisher, model)) = key.value().split_at_checked(32)
+                && let (Ok(publisher), Ok(model)) =
+                    (PublisherId::try_from(publisher), std::str::from_utf8(model))
+            {
+                out.push((publisher, model.to_owned()));
+            }
+        }
+        Ok(out)
+    }
+
     /// For each segment of the log, its nonce and the end of what is in the index.
     pub fn segments(&self) -> Result<BTreeMap<u64, (u64, u64)>, IndexError> {
         let table = self.read()?.open_table(SEGMENTS)?;
@@ -303,6 +412,9 @@ impl Changes {
         self.txn.delete_table(DOCUMENTS)?;
         self.txn.delete_table(LOCAL)?;
         self.txn.delete_table(PATHS)?;
+        self.txn.delete_table(SIGNED)?;
+        self.txn.delete_table(MODELS)?;
+        self.txn.delete_table(IDENTITIES)?;
         self.txn.delete_table(SEGMENTS)?;
         Ok(())
     }
@@ -437,6 +549,34 @@ impl Changes {
         Ok(())
     }
 
+    /// Notes whose a signed record is. An identity record that follows an unknown one is not noted.
+    pub(crate) fn put_signed(&self, by: &SignedBy, at: Location) -> Result<(), IndexError> {
+        let mut key = match by {
+            SignedBy::Identity { id, prev } => {
+                let mut table = self.txn.open_table(IDENTITIES)?;
+                let owner = match prev {
+                    None => Some(PublisherId::from_bytes(*id.as_bytes())),
+                    Some(prev) => table
+                        .get(prev.as_bytes())?
+                        .map(|row| PublisherId::from_bytes(*row.value())),
+                };
+                let Some(owner) = owner else { return Ok(()) };
+                table.insert(id.as_bytes(), owner.as_bytes())?;
+                SignedBy::identity_key(&owner)
+            }
+            SignedBy::Ref { publisher, model } => {
+                let row = [&publisher.as_bytes()[..], model.as_bytes()].concat();
+                self.txn.open_table(MODELS)?.insert(&row[..], ())?;
+                SignedBy::ref_key(publisher, model)
+            }
+            SignedBy::Version { version } => SignedBy::version_key(version),
+        };
+        key.extend_from_slice(&at.segment.to_be_bytes());
+        key.extend_from_slice(&at.offset.to_be_bytes());
+        self.txn.open_table(SIGNED)?.insert(&key[..], at.len)?;
+        Ok(())
+    }
+
     /// Notes how far a segment is in the index.
     pub(crate) fn put_segment(&self, number: u64, nonce: u64, end: u64) -> Result<(), IndexError> {
         self.txn
@@ -453,6 +593,10 @@ impl Changes {
         self.txn
             .open_table(LOCAL)?
             .retain(|_, value| long(value, 0) != Some(number))?;
+        self.txn.open_table(SIGNED)?.retain(|key, _| {
+            let at = key.len().saturating_sub(16);
+            big(key, at) != Some(number)
+        })?;
         self.txn.open_table(SEGMENTS)?.remove(number)?;
         Ok(())
     }
@@ -513,6 +657,10 @@ fn local_value(row: &[u8]) -> Option<Bytes> {
 
 fn long(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn big(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
 fn short(bytes: &[u8], at: usize) -> Option<u32> {

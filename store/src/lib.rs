@@ -13,6 +13,7 @@ pub mod hashing;
 pub mod identity;
 pub mod index;
 pub mod limits;
+pub mod local;
 pub mod log;
 pub mod manifest;
 pub mod name;

@@ -22,13 +22,17 @@ mod open;
 mod outside;
 mod protect;
 mod read;
+mod rebuild;
 mod records;
+mod signed;
 mod write;
 
 pub use error::{OpenError, ReadError, WriteError};
 pub use outside::OutsideWriter;
 pub use protect::Protection;
 pub use read::{ChunkReader, FilePlace};
+pub use rebuild::Rebuilt;
+pub use signed::ApplyError;
 pub use write::{PackWriter, WholeWriter};
 
 /// How a home is opened.
@@ -94,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) log: Log,
     pub(crate) open: OpenContainers,
     pub(crate) protect: protect::Protections,
+    pub(crate) folded: signed::Folded,
     ids: Mutex<Nonces>,
     poisoned: OnceLock<PathBuf>,
     findings: Findings,

@@ -6,3 +6,5 @@ mod basic;
 #[path = "disk/common.rs"]
 #[allow(dead_code)]
 mod common;
+#[path = "disk/signed.rs"]
+mod signed;

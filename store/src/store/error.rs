@@ -171,6 +171,14 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
+    /// The log is damaged.
+    #[error("{path} is damaged: {what}; `lode doctor --rebuild` keeps what can be read")]
+    Log {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The range ends behind the chunk.
     #[error("bytes {start}..{end} of a chunk of {len} bytes")]
     Range {
@@ -194,11 +202,26 @@ pub enum ReadError {
     Index(#[from] IndexError),
 }
 
+/// A failure to read the log, as one to read.
+pub(super) fn log_read(error: LogError, dir: &Path) -> ReadError {
+    match error {
+        LogError::Io { path, source } => ReadError::Io { path, source },
+        LogError::Corrupt { path, offset, what } => ReadError::Log {
+            path,
+            what: format!("{what} at byte {offset}"),
+        },
+        other => ReadError::Log {
+            path: dir.to_owned(),
+            what: other.to_string(),
+        },
+    }
+}
+
 impl ReadError {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Log { .. } => ErrorKind::Corrupt,
             Self::Changed { .. } => ErrorKind::NotFound,
             Self::Range { .. } => ErrorKind::Usage,
             Self::Io { .. } | Self::Index(_) => ErrorKind::Io,

@@ -20,7 +20,7 @@ use crate::{
 const FORMAT: u64 = 1;
 
 /// What may lie in a folder that becomes a home.
-const OWN_NAMES: [&str; 11] = [
+const OWN_NAMES: [&str; 12] = [
     "format",
     "format.new",
     "lock",
@@ -29,6 +29,7 @@ const OWN_NAMES: [&str; 11] = [
     "containers",
     "partial",
     "index.redb",
+    "index.redb.new",
     "keys",
     "port",
     "config.toml",
@@ -96,6 +97,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         log,
         open: OpenContainers::default(),
         protect: Protections::default(),
+        folded: super::signed::Folded::default(),
         poisoned: OnceLock::new(),
         findings,
         gate: RwLock::new(()),

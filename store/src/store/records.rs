@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{ReadError, Store, WriteError, open::LogOrIndex};
+use super::{ReadError, Store, WriteError, open::LogOrIndex, signed::signed_by};
 use crate::{
     ChunkHash,
     container::ContainerId,
@@ -110,7 +110,16 @@ pub(crate) fn local_parts(body: &[u8]) -> Option<(&str, &[u8])> {
 pub(super) fn index_found(changes: &Changes, found: &Found<'_>) -> Result<(), LogOrIndex> {
     match (found.kind, &found.document) {
         (Some(Kind::Document), Some(hash)) => changes.put_document(hash, found.at)?,
-        (Some(kind @ (Kind::LocalSet | Kind::LocalDel)), _) => {
+        (
+            Some(
+                kind @ (Kind::LocalSet
+                | Kind::LocalDel
+                | Kind::Identity
+                | Kind::Ref
+                | Kind::VersionSignature),
+            ),
+            _,
+        ) => {
             let body = found.body()?;
             index_record(changes, &Record { kind, body }, found.at)?;
         }
@@ -130,6 +139,10 @@ fn index_record(changes: &Changes, record: &Record, at: Location) -> Result<(), 
         Kind::LocalDel => match std::str::from_utf8(&record.body) {
             Ok(key) => changes.put_local(key, None, at),
             Err(_) => Ok(()),
+        },
+        Kind::Identity | Kind::Ref | Kind::VersionSignature => match signed_by(record) {
+            Some(by) => changes.put_signed(&by, at),
+            None => Ok(()),
         },
         _ => Ok(()),
     }
