@@ -23,6 +23,7 @@ pub mod refs;
 pub mod sidecar;
 pub mod signature;
 pub mod store;
+pub mod sync;
 pub mod ticket;
 pub mod tree;
 pub mod walk;

@@ -1,0 +1,157 @@
+//! What peers have shown us while they are connected, and how much went to and fro.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use iroh::EndpointId;
+
+use super::{limits::CAPABILITIES_PER_PEER_MAX, source::Caller};
+
+/// Capabilities by peer: in force while the `/lode/1` connection on which they were shown lives.
+#[derive(Debug, Clone, Default)]
+pub struct Grants(Arc<Mutex<HashMap<EndpointId, Vec<Shown>>>>);
+
+#[derive(Debug)]
+struct Shown {
+    connection: u64,
+    capabilities: Vec<Bytes>,
+}
+
+impl Grants {
+    /// The peer `id` with all that it shows at this moment.
+    pub fn caller(&self, id: EndpointId) -> Caller {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = shown.get(&id).into_iter().flatten();
+        Caller {
+            id,
+            capabilities: list.flat_map(|shown| shown.capabilities.clone()).collect(),
+        }
+    }
+
+    /// Opens a place for what is shown on one connection; it is emptied when the guard is dropped.
+    pub(super) fn connected(&self, id: EndpointId) -> Grant {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let connection = NEXT.fetch_add(1, Ordering::Relaxed);
+        let shown = Shown {
+            connection,
+            capabilities: Vec::new(),
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id)
+            .or_default()
+            .push(shown);
+        Grant {
+            grants: self.clone(),
+            id,
+            connection,
+        }
+    }
+}
+
+/// What one connection shows.
+#[derive(Debug)]
+pub(super) struct Grant {
+    grants: Grants,
+    id: EndpointId,
+    connection: u64,
+}
+
+impl Grant {
+    /// Adds capabilities, up to the bound for a peer.
+    pub(super) fn show(&self, capabilities: impl Iterator<Item = Bytes>) {
+        let mut shown = self.grants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mine = shown.get_mut(&self.id).into_iter().flatten();
+        if let Some(list) = mine.find(|shown| shown.connection == self.connection) {
+            let room = CAPABILITIES_PER_PEER_MAX.saturating_sub(list.capabilities.len());
+            list.capabilities.extend(capabilities.take(room));
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let mut shown = self.grants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = shown.get_mut(&self.id) {
+            list.retain(|shown| shown.connection != self.connection);
+            if list.is_empty() {
+                shown.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// Bytes of blobs by peer, since the node started.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic(Arc<Mutex<HashMap<EndpointId, Arc<Counters>>>>);
+
+/// Bytes of blobs that went to one peer and came from it.
+#[derive(Debug, Default)]
+pub struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Counters {
+    /// Bytes sent.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received and verified.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Requests answered.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that a download took from the peer.
+    pub fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Peers whose traffic is kept; above it, those that moved least are forgotten.
+const TRAFFIC_PEERS_MAX: usize = 4096;
+
+impl Traffic {
+    /// The counters of a peer.
+    pub fn of(&self, id: EndpointId) -> Arc<Counters> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= TRAFFIC_PEERS_MAX && !peers.contains_key(&id) {
+            let least = peers.iter().min_by_key(|(_, c)| c.sent() + c.received());
+            if let Some(least) = least.map(|(id, _)| *id) {
+                peers.remove(&least);
+            }
+        }
+        Arc::clone(peers.entry(id).or_default())
+    }
+
+    /// Every peer with its counters.
+    pub fn all(&self) -> Vec<(EndpointId, Arc<Counters>)> {
+        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        peers
+            .iter()
+            .map(|(id, counters)| (*id, Arc::clone(counters)))
+            .collect()
+    }
+}

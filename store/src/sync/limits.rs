@@ -1,0 +1,121 @@
+//! Every bound of what peers may send or ask, with its unit.
+
+use std::time::Duration;
+
+/// Bytes of a chunk group: what is verified at a time.
+pub const GROUP_BYTES: u64 = 16 << 10;
+
+/// Bytes of a leaf of a BLAKE3 tree: the finest granularity of a request.
+pub const LEAF_BYTES: u64 = 1 << 10;
+
+/// Bytes of a piece: the unit in which verified bytes reach a sink.
+pub const PIECE_BYTES: u64 = 1 << 20;
+
+/// Bytes of the body of one frame of `/lode/1`: 64 KiB.
+pub const FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// Frames of one answer on a query stream, so that an answer stays under 64 MiB.
+pub const ANSWER_FRAMES_MAX: usize = 1024;
+
+/// Records in one answer to a refs query.
+pub const ANSWER_RECORDS_MAX: usize = 100_000;
+
+/// Bytes of one record in such an answer: 1 MiB.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// Queries of one peer that are worked on at a time; more wait in the transport.
+pub const QUERIES_PER_PEER_MAX: usize = 16;
+
+/// Blob requests of one connection that are worked on at a time; more wait in the transport.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 64;
+
+/// Blob requests of all peers that are worked on at a time.
+pub const REQUESTS_MAX: usize = 256;
+
+/// Observers that one connection may hold open.
+pub const OBSERVERS_PER_CONNECTION_MAX: usize = 16;
+
+/// Connections that peers hold to this node, per protocol.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Capabilities that one peer may show on a connection.
+pub const CAPABILITIES_PER_PEER_MAX: usize = 64;
+
+/// Bytes of one capability (a signed record).
+pub const CAPABILITY_BYTES_MAX: usize = 16 << 10;
+
+/// Peers named in one frame.
+pub const PEERS_PER_FRAME_MAX: usize = 64;
+
+/// Addresses of one peer that are believed.
+pub const ADDRESSES_PER_PEER_MAX: usize = 16;
+
+/// Bytes of one address or relay URL.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// Bytes of the text of an error that a peer reports.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Features that a hello may name, and bytes of each.
+pub const FEATURES_MAX: usize = 64;
+
+/// Chunks that one have-map may speak of: 64 Mi, at 1 bit each 8 MiB.
+pub const HELD_CHUNKS_MAX: u64 = 64 << 20;
+
+/// Bytes that are prepared at once for a stream from bytes that are mapped.
+pub const BATCH_MAPPED_BYTES: usize = 1 << 20;
+
+/// Bytes that are prepared at once for a stream from bytes that are read and hashed.
+pub const BATCH_READ_BYTES: usize = 256 << 10;
+
+/// Bytes of payload that one request asks for: 32 MiB.
+pub const REQUEST_PAYLOAD_BYTES_MAX: u64 = 32 << 20;
+
+/// Bytes of the smallest share of a request when work runs out.
+pub const REQUEST_PAYLOAD_BYTES_MIN: u64 = 1 << 20;
+
+/// Runs of leaves in one request, so that its encoding stays far under the protocol's 1 MiB.
+pub const REQUEST_RUNS_MAX: usize = 16_384;
+
+/// Bytes of one blob request: that of the protocol.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes above which a request counts as large.
+pub const REQUEST_SMALL_BYTES: usize = 64 << 10;
+
+/// Large requests that are read or answered at a time.
+pub const LARGE_REQUESTS_MAX: usize = 16;
+
+/// Blobs that one request names by hash.
+pub const REQUEST_BLOBS_MAX: usize = 32_768;
+
+/// Ends of ranges in one request.
+pub const REQUEST_BOUNDARIES_MAX: usize = 65_536;
+
+/// Bytes of a download that are between the network and the sink at a time: 64 MiB.
+pub const DOWNLOAD_BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the largest document that is fetched whole into memory: 64 MiB.
+pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Documents that one request asks for.
+pub const DOCUMENTS_PER_REQUEST_MAX: usize = 1024;
+
+/// Time in which a peer must have sent its request after it opened a stream.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Time in which a peer must take a batch that was sent to it.
+pub const TAKE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Bytes that a stream may be ahead of its reader. Larger windows end connections in noq 1.4, which
+/// takes at most 1024 gaps a stream: 2.9 MB at most.
+pub const STREAM_WINDOW_BYTES: u32 = 2_500_000;
+
+/// Bytes that a connection keeps until the other side has confirmed them.
+pub const SEND_WINDOW_BYTES: u64 = 24 << 20;
+
+/// Streams that a peer may have open on one connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Bytes on the wire that are read and verified at once: a piece with the pairs above it.
+pub const PLAN_BYTES: usize = (1 << 20) + (16 << 10);

@@ -1,0 +1,262 @@
+//! What peers say on `/lode/1`, as values; [`frame`](super::frame) makes bytes of them.
+//!
+//! Bodies are DAG-CBOR maps. Keys that are not known are skipped, so that later versions may add some.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::{PublisherId, VersionId};
+
+use super::limits::{
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_PEER_MAX, CAPABILITIES_PER_PEER_MAX, CAPABILITY_BYTES_MAX,
+    FEATURES_MAX, MESSAGE_BYTES_MAX, PEERS_PER_FRAME_MAX,
+};
+
+/// The version of the protocol that this code speaks.
+pub const PROTOCOL: u64 = 1;
+
+/// The first thing that either side says on the control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version of the protocol: 1.
+    #[serde(rename = "lode")]
+    pub protocol: u64,
+    /// The program and its version, for people.
+    pub agent: String,
+    /// What else the sender understands.
+    pub features: Vec<String>,
+    /// What it takes at a time.
+    pub limits: Limits,
+    /// Capabilities that it shows: signed records.
+    #[serde(rename = "caps")]
+    pub capabilities: Vec<ByteBuf>,
+}
+
+/// What a peer takes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Queries in flight.
+    pub queries: u64,
+    /// Blob requests in flight on one connection.
+    pub requests: u64,
+}
+
+/// Capabilities shown later on, and the answer that they are in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Signed records.
+    #[serde(rename = "caps")]
+    pub capabilities: Vec<ByteBuf>,
+}
+
+/// Asks for the records of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefsQuery {
+    /// Whose model.
+    pub publisher: PublisherId,
+    /// Its name.
+    pub model: String,
+}
+
+/// Asks which chunks of a version are held, or who else holds some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionQuery {
+    /// The version.
+    pub version: VersionId,
+}
+
+/// Signed records of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// Their bytes.
+    pub records: Vec<ByteBuf>,
+    /// Whether the last of them goes on with the first of the next frame of this type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// Part of a have-map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Chunks of the version.
+    pub count: u64,
+    /// The first chunk that `bits` speaks of, a multiple of 8.
+    pub start: u64,
+    /// A bit a chunk, lowest first; absent when every chunk of the version is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<ByteBuf>,
+}
+
+/// Names other peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// The version of which they hold chunks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionId>,
+    /// Them.
+    pub peers: Vec<PeerAddr>,
+}
+
+/// Asks to come back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// In how many milliseconds.
+    pub retry_after: u64,
+}
+
+/// Says that a query failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, for programs.
+    pub code: u64,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// The codes of a [`Refusal`].
+pub mod code {
+    /// Absent, or private.
+    pub const NOT_FOUND: u64 = 1;
+    /// The query cannot be read.
+    pub const BAD_REQUEST: u64 = 2;
+    /// The peer speaks no version of the protocol that the other side speaks.
+    pub const PROTOCOL: u64 = 3;
+    /// A fault of the peer's own.
+    pub const INTERNAL: u64 = 4;
+}
+
+/// Where a peer can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerAddr {
+    /// Its node key.
+    #[serde(with = "serde_bytes")]
+    pub id: [u8; 32],
+    /// Addresses, `1.2.3.4:5` or `[::1]:5`.
+    pub ip: Vec<String>,
+    /// Relay URLs.
+    pub relay: Vec<String>,
+}
+
+impl PeerAddr {
+    /// What an endpoint knows of itself or of another.
+    pub fn of(addr: &EndpointAddr) -> Self {
+        Self {
+            id: *addr.id.as_bytes(),
+            ip: addr
+                .ip_addrs()
+                .map(ToString::to_string)
+                .take(ADDRESSES_PER_PEER_MAX)
+                .collect(),
+            relay: addr
+                .relay_urls()
+                .map(ToString::to_string)
+                .take(ADDRESSES_PER_PEER_MAX)
+                .collect(),
+        }
+    }
+
+    /// The address as iroh takes it: parts that cannot be read are left out; none when the key is no key.
+    pub fn to_endpoint_addr(&self) -> Option<EndpointAddr> {
+        let id = EndpointId::from_bytes(&self.id).ok()?;
+        let ip = self
+            .ip
+            .iter()
+            .filter_map(|ip| ip.parse::<SocketAddr>().ok())
+            .map(TransportAddr::Ip);
+        let relay = self
+            .relay
+            .iter()
+            .filter_map(|url| url.parse::<RelayUrl>().ok());
+        let addrs = ip
+            .chain(relay.map(TransportAddr::Relay))
+            .take(2 * ADDRESSES_PER_PEER_MAX);
+        Some(EndpointAddr::from_parts(id, addrs))
+    }
+
+    fn is_bounded(&self) -> bool {
+        let bounded = |list: &[String]| {
+            list.len() <= ADDRESSES_PER_PEER_MAX
+                && list.iter().all(|text| text.len() <= ADDRESS_BYTES_MAX)
+        };
+        bounded(&self.ip) && bounded(&self.relay)
+    }
+}
+
+/// Everything that travels on `/lode/1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// First on the control stream, both ways.
+    Hello(Hello),
+    /// Shows more capabilities, on the control stream.
+    Show(Capabilities),
+    /// Says that the capabilities shown are in force.
+    Shown,
+    /// Names peers: a hint on the control stream, an answer on a query stream.
+    Peers(Peers),
+    /// A query for a model's records.
+    Refs(RefsQuery),
+    /// A query for a version's have-map.
+    Have(VersionQuery),
+    /// A query for other peers of a version.
+    WhoHas(VersionQuery),
+    /// Part of an answer: identity records.
+    Identities(Records),
+    /// Part of an answer: ref records.
+    RefRecords(Records),
+    /// Part of an answer: version signatures.
+    Signatures(Records),
+    /// Part of an answer: a have-map.
+    Held(Held),
+    /// The answer is complete.
+    End,
+    /// Come back later.
+    Busy(Busy),
+    /// The query failed.
+    Refused(Refusal),
+}
+
+impl Message {
+    /// Whether every list and text in it is within its bound.
+    pub(super) fn is_bounded(&self) -> bool {
+        let capabilities = |list: &[ByteBuf]| {
+            list.len() <= CAPABILITIES_PER_PEER_MAX
+                && list.iter().all(|bytes| bytes.len() <= CAPABILITY_BYTES_MAX)
+        };
+        match self {
+            Self::Hello(hello) => {
+                hello.agent.len() <= MESSAGE_BYTES_MAX
+                    && hello.features.len() <= FEATURES_MAX
+                    && hello
+                        .features
+                        .iter()
+                        .all(|text| text.len() <= MESSAGE_BYTES_MAX)
+                    && capabilities(&hello.capabilities)
+            }
+            Self::Show(shown) => capabilities(&shown.capabilities),
+            Self::Peers(peers) => {
+                peers.peers.len() <= PEERS_PER_FRAME_MAX
+                    && peers.peers.iter().all(PeerAddr::is_bounded)
+            }
+            Self::Refs(query) => query.model.len() <= MESSAGE_BYTES_MAX,
+            Self::Held(held) => {
+                let bits = held.bits.as_ref().map_or(0, |bits| bits.len() as u64 * 8);
+                held.count <= super::limits::HELD_CHUNKS_MAX
+                    && held.start.is_multiple_of(8)
+                    && held.start <= held.count
+                    && bits <= (held.count - held.start).next_multiple_of(8)
+            }
+            Self::Refused(refusal) => refusal.message.len() <= MESSAGE_BYTES_MAX,
+            _ => true,
+        }
+    }
+}
+
+/// Bytes of records, shared.
+pub(super) fn to_bytes(list: Vec<ByteBuf>) -> impl Iterator<Item = Bytes> {
+    list.into_iter().map(|bytes| Bytes::from(bytes.into_vec()))
+}

@@ -1,0 +1,364 @@
+//! Carries out a board's units: streams to one peer, read in bulk and verified on threads that may block.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use iroh::endpoint::{Connection, ReadError, RecvStream};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    ChunkHash,
+    piece::Parent,
+    sync::{
+        decode::{Blob, Decoder, Fault, Plan, Planner, Target},
+        limits::{LEAF_BYTES, PLAN_BYTES},
+        request::{BlobRequest, RangesSeq},
+    },
+};
+
+use super::{
+    Peer, Reason, Shared,
+    board::{Take, Unit},
+};
+
+/// Times in a row that a peer may stall.
+const STALLS_MAX: u32 = 2;
+
+/// How the work on one unit ended.
+enum End {
+    /// All of it came, or others were faster.
+    Complete,
+    /// The peer's answer ended in front of this part, in good order.
+    Absent(usize),
+    /// The stream was reset while this part was expected; the peer lacks some part from here on.
+    Reset(usize),
+    /// Nothing came for too long.
+    Stalled,
+    /// The connection is gone.
+    Lost(String),
+    /// The peer sent wrong bytes.
+    Lied(ChunkHash),
+    /// A sink failed.
+    Sink(io::Error),
+}
+
+/// Works for one peer until the board has nothing more for it.
+pub(super) async fn run(shared: Arc<Shared>, index: usize, peer: Peer) {
+    loop {
+        let connection = match peer.connect(shared.options.connect).await {
+            Ok(connection) => connection,
+            Err(reason) => return shared.drop_peer(index, &peer, reason),
+        };
+        let before = shared.counters[index].bytes.load(Ordering::Relaxed);
+        let mut streams = JoinSet::new();
+        for _ in 0..shared.options.streams.max(1) {
+            let (shared, peer, connection) =
+                (Arc::clone(&shared), peer.clone(), connection.clone());
+            streams.spawn(async move { stream(&shared, index, &peer, &connection).await });
+        }
+        let mut lost = None;
+        while let Some(ended) = streams.join_next().await {
+            if let Ok(Some(why)) = ended {
+                lost.get_or_insert(why);
+            }
+        }
+        let Some(why) = lost else { return };
+        if shared.counters[index].bytes.load(Ordering::Relaxed) == before {
+            return shared.drop_peer(index, &peer, Reason::Lost(why));
+        }
+    }
+}
+
+/// One of the streams to a peer: takes units until there are none. Returns why the connection was lost, if it was.
+async fn stream(
+    shared: &Arc<Shared>,
+    index: usize,
+    peer: &Peer,
+    connection: &Connection,
+) -> Option<String> {
+    let mut stalls = 0;
+    loop {
+        let changed = shared.board.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let unit = match shared.board.take(index) {
+            Take::Unit(unit) => unit,
+            Take::Wait => {
+                tokio::select! {
+                    () = changed => continue,
+                    error = connection.closed() => return Some(error.to_string()),
+                }
+            }
+            Take::Stop => return None,
+        };
+        shared.counters[index]
+            .requests
+            .fetch_add(1, Ordering::Relaxed);
+        let mut work = Work {
+            shared,
+            index,
+            peer,
+            unit: &unit,
+            moved: false,
+        };
+        let end = match shared.streams.acquire().await {
+            Ok(_permit) => work.run(connection).await,
+            Err(_) => End::Complete,
+        };
+        let moved = work.moved;
+        let want = unit.want;
+        match &end {
+            End::Complete => stalls = 0,
+            End::Absent(part) => shared.board.lacks(index, want, unit.parts[*part].chunk),
+            End::Reset(part) => {
+                let part = &unit.parts[*part];
+                if unit.parts.len() > 1 {
+                    // A reset takes away what was under way: which part is missing shows only alone.
+                    shared.board.ask_alone(index, want, part.chunk);
+                } else if !moved {
+                    shared.board.lacks(index, want, part.chunk);
+                }
+            }
+            End::Stalled => {
+                stalls = if moved { 1 } else { stalls + 1 };
+                if stalls >= STALLS_MAX {
+                    shared.drop_peer(index, peer, Reason::Stalled(shared.options.stall));
+                }
+            }
+            End::Lost(_) => {}
+            End::Lied(hash) => {
+                shared.drop_peer(index, peer, Reason::Lied(*hash));
+                peer.disconnect(b"wrong bytes").await;
+            }
+            End::Sink(_) => {}
+        }
+        if let End::Sink(error) = end {
+            let mut kept = shared
+                .sink_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            kept.get_or_insert(error);
+            drop(kept);
+            shared.board.stop();
+            return None;
+        }
+        shared.board.release(unit.id);
+        if let End::Lost(why) = end {
+            return Some(why);
+        }
+    }
+}
+
+/// The work on one unit.
+struct Work<'a> {
+    shared: &'a Arc<Shared>,
+    index: usize,
+    peer: &'a Peer,
+    unit: &'a Unit,
+    /// Whether any verified byte came.
+    moved: bool,
+}
+
+/// Why a stream gave fewer bytes than were expected.
+enum Cut {
+    Finished,
+    Reset,
+    Stalled,
+    Lost(String),
+}
+
+impl Work<'_> {
+    async fn run(&mut self, connection: &Connection) -> End {
+        let parts = &self.unit.parts;
+        let ask = parts
+            .iter()
+            .map(|part| (u64::from(part.chunk) + 1, &part.selection));
+        let root = self.shared.wants[self.unit.want].seq;
+        let request = BlobRequest::Get {
+            root,
+            ranges: RangesSeq::of_selections(ask),
+        };
+        let asked = timeout(self.shared.options.stall, ask_for(connection, &request)).await;
+        let mut recv = match asked {
+            Ok(Ok(recv)) => recv,
+            Ok(Err(why)) => return End::Lost(why),
+            Err(_) => return End::Stalled,
+        };
+        let end = self.receive(&mut recv).await;
+        // Where the answer goes on, nobody needs it any more.
+        recv.stop(0u32.into()).ok();
+        end
+    }
+
+    async fn receive(&mut self, recv: &mut RecvStream) -> End {
+        let blob = |part: &super::board::Part| Blob {
+            hash: part.hash,
+            selection: part.selection.clone(),
+        };
+        let blobs: Arc<[Blob]> = self.unit.parts.iter().map(blob).collect();
+        let mut planner = Planner::new(Arc::clone(&blobs));
+        let mut target = SinkTarget {
+            shared: Arc::clone(self.shared),
+            want: self.unit.want,
+            chunks: self.unit.parts.iter().map(|part| part.chunk).collect(),
+            reached: None,
+            bytes: 0,
+        };
+        let mut decoder = Decoder::new(blobs);
+        let mut wire = Vec::new();
+        let mut spare = Vec::new();
+        let mut ahead = self
+            .next(recv, &mut planner, std::mem::take(&mut wire))
+            .await;
+        loop {
+            let Some((plan, bytes, cut)) = ahead else {
+                return End::Complete;
+            };
+            // One part is verified while the next one is read.
+            let verify = tokio::task::spawn_blocking(move || {
+                let mut bytes = bytes;
+                let outcome = decoder.decode(&plan, &mut bytes, &mut target);
+                (decoder, target, bytes, outcome)
+            });
+            let reading = async {
+                match cut {
+                    Some(cut) => Err(cut),
+                    None => Ok(self
+                        .next(recv, &mut planner, std::mem::take(&mut spare))
+                        .await),
+                }
+            };
+            let (read, verified) = tokio::join!(reading, verify);
+            let (got, mut back, outcome);
+            match verified {
+                Ok(verified) => (got, back, spare, outcome) = verified,
+                Err(error) => return End::Sink(io::Error::other(error)),
+            }
+            decoder = got;
+            let missing = self.note(&mut back);
+            target = back;
+            let ran_out = match outcome {
+                Ok(ran_out) => ran_out,
+                Err(Fault::Wrong { blob }) => return End::Lied(self.unit.parts[blob].hash),
+                Err(Fault::Sink(error)) => return End::Sink(error),
+            };
+            if !missing {
+                return End::Complete;
+            }
+            ahead = match read {
+                Ok(next) => next,
+                Err(cut) => {
+                    let part = ran_out.unwrap_or_default();
+                    return match cut {
+                        Cut::Finished => End::Absent(part),
+                        Cut::Reset => End::Reset(part),
+                        Cut::Stalled => End::Stalled,
+                        Cut::Lost(why) => End::Lost(why),
+                    };
+                }
+            };
+        }
+    }
+
+    /// Reads the next part of the answer into `buffer`; none when it is complete.
+    async fn next(
+        &self,
+        recv: &mut RecvStream,
+        planner: &mut Planner,
+        mut buffer: Vec<u8>,
+    ) -> Option<(Plan, Vec<u8>, Option<Cut>)> {
+        let step = self
+            .shared
+            .rate
+            .as_ref()
+            .map_or(PLAN_BYTES, |rate| rate.step().min(PLAN_BYTES));
+        let plan = planner.plan(step)?;
+        if let Some(rate) = &self.shared.rate {
+            rate.pass(plan.bytes).await;
+        }
+        buffer.resize(plan.bytes, 0);
+        let mut filled = 0;
+        let cut = loop {
+            if filled == buffer.len() {
+                break None;
+            }
+            match timeout(self.shared.options.stall, recv.read(&mut buffer[filled..])).await {
+                Ok(Ok(Some(read))) => filled += read,
+                Ok(Ok(None)) => break Some(Cut::Finished),
+                Ok(Err(ReadError::Reset(_))) => break Some(Cut::Reset),
+                Ok(Err(error)) => break Some(Cut::Lost(error.to_string())),
+                Err(_) => break Some(Cut::Stalled),
+            }
+        };
+        buffer.truncate(filled);
+        Some((plan, buffer, cut))
+    }
+
+    /// Counts what was verified; whether something of the unit is still missing.
+    fn note(&mut self, target: &mut SinkTarget) -> bool {
+        let bytes = std::mem::take(&mut target.bytes);
+        let Some((part, leaf)) = target.reached.take() else {
+            return true;
+        };
+        self.moved = true;
+        self.shared.counters[self.index]
+            .bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        self.shared.progress.received(self.peer.id(), bytes);
+        self.shared.board.progress(self.unit.id, part, leaf)
+    }
+}
+
+pub(super) async fn ask_for(
+    connection: &Connection,
+    request: &BlobRequest,
+) -> Result<RecvStream, String> {
+    let (mut send, recv) = connection
+        .open_bi()
+        .await
+        .map_err(|error| error.to_string())?;
+    send.write_chunk(request.encode().into())
+        .await
+        .map_err(|error| error.to_string())?;
+    send.finish().ok();
+    Ok(recv)
+}
+
+/// Hands verified bytes of a unit's parts to the want's sink.
+struct SinkTarget {
+    shared: Arc<Shared>,
+    want: usize,
+    chunks: Vec<u32>,
+    /// The part and the leaf behind the last bytes that were stored.
+    reached: Option<(usize, u64)>,
+    bytes: u64,
+}
+
+impl Target for SinkTarget {
+    fn piece(
+        &mut self,
+        blob: usize,
+        offset: u64,
+        data: &[u8],
+        parents: &[Parent],
+    ) -> io::Result<()> {
+        let alive = self
+            .shared
+            .alive
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*alive {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let start = u32::try_from(offset).map_err(io::Error::other)?;
+        self.shared.wants[self.want]
+            .sink
+            .store(self.chunks[blob], start, data, parents)?;
+        let end = offset + data.len() as u64;
+        self.reached = Some((blob, end.div_ceil(LEAF_BYTES)));
+        self.bytes += data.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Which 1 KiB leaves of a blob are asked for, in the canonical form that both ends derive.
+//!
+//! A [`Selection`] is made from wire ranges or from byte ranges, clipped to the size of the blob. As in
+//! the protocol, whatever is asked for at or behind the last leaf selects the last leaf: that is how a
+//! peer asks for a proof of the size.
+
+use std::ops::Range;
+
+use super::limits::{GROUP_BYTES, LEAF_BYTES, PIECE_BYTES};
+
+/// How much of a range of leaves is selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// No leaf.
+    None,
+    /// Some leaves.
+    Part,
+    /// Every leaf.
+    Full,
+}
+
+/// A set of leaves of one blob of a known size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    size: u64,
+    /// Sorted, disjoint, never adjacent, inside `0..leaves`.
+    runs: Vec<Range<u64>>,
+}
+
+/// Leaves of a blob of `size` bytes; an empty blob has one, empty leaf.
+pub fn leaves(size: u64) -> u64 {
+    size.div_ceil(LEAF_BYTES).max(1)
+}
+
+impl Selection {
+    /// Every leaf of a blob of `size` bytes.
+    pub fn all(size: u64) -> Self {
+        Self {
+            size,
+            runs: std::iter::once(0..leaves(size)).collect(),
+        }
+    }
+
+    /// What a request selects in a blob of `size` bytes: leaves from the first boundary to the second, and so on.
+    pub fn of_boundaries(size: u64, boundaries: &[u64]) -> Self {
+        let count = leaves(size);
+        let mut runs = Vec::with_capacity(boundaries.len().div_ceil(2));
+        for pair in boundaries.chunks(2) {
+            let (start, end) = (pair[0], pair.get(1).copied().unwrap_or(u64::MAX));
+            // The last leaf stands for everything behind the end.
+            push(&mut runs, start.min(count - 1)..end.min(count));
+        }
+        Self { size, runs }
+    }
+
+    /// The leaves that hold the bytes of `ranges`, which are sorted by start; runs of at least a chunk
+    /// group are widened to whole groups, shorter ones to whole leaves.
+    pub fn of_bytes(size: u64, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut bytes: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            let range = range.start.min(size)..range.end.min(size);
+            if range.start < range.end {
+                push(&mut bytes, range);
+            }
+        }
+        let mut runs = Vec::with_capacity(bytes.len());
+        for range in bytes {
+            let unit = if range.end - range.start >= GROUP_BYTES {
+                GROUP_BYTES
+            } else {
+                LEAF_BYTES
+            };
+            let start = range.start / unit * unit;
+            let end = (range.end.div_ceil(unit) * unit).min(size);
+            push(&mut runs, start / LEAF_BYTES..end.div_ceil(LEAF_BYTES));
+        }
+        Self { size, runs }
+    }
+
+    /// What of it lies at or behind leaf `leaf`.
+    pub fn after(&self, leaf: u64) -> Self {
+        let runs = self.runs.iter().filter(|run| run.end > leaf);
+        Self {
+            size: self.size,
+            runs: runs.map(|run| run.start.max(leaf)..run.end).collect(),
+        }
+    }
+
+    /// Its first `bytes` bytes, up to the next piece, and the rest; none when there is no rest.
+    pub fn split(&self, bytes: u64) -> Option<(Self, Self)> {
+        let mut left = bytes.div_ceil(LEAF_BYTES).max(1);
+        for (index, run) in self.runs.iter().enumerate() {
+            let count = run.end - run.start;
+            if left > count {
+                left -= count;
+                continue;
+            }
+            let piece = PIECE_BYTES / LEAF_BYTES;
+            let leaf = ((run.start + left).div_ceil(piece) * piece).min(run.end);
+            let mut first = self.runs[..=index].to_vec();
+            if let Some(last) = first.last_mut() {
+                last.end = leaf;
+            }
+            let rest = self.after(leaf);
+            return (!rest.is_empty()).then_some((
+                Self {
+                    size: self.size,
+                    runs: first,
+                },
+                rest,
+            ));
+        }
+        None
+    }
+
+    /// Bytes of the blob.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether nothing is selected.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Runs of adjacent leaves, in order.
+    pub fn runs(&self) -> &[Range<u64>] {
+        &self.runs
+    }
+
+    /// Bytes of the blob that are selected.
+    pub fn bytes(&self) -> u64 {
+        self.runs
+            .iter()
+            .map(|run| self.byte(run.end) - self.byte(run.start))
+            .sum()
+    }
+
+    /// How much of `range` (in leaves, not empty) is selected.
+    pub fn cover(&self, range: Range<u64>) -> Cover {
+        let next = self.runs.partition_point(|run| run.end <= range.start);
+        match self.runs.get(next) {
+            Some(run) if run.start <= range.start && range.end <= run.end => Cover::Full,
+            Some(run) if run.start < range.end => Cover::Part,
+            _ => Cover::None,
+        }
+    }
+
+    /// The end of the selected run around leaf `leaf`, or `leaf` when it is not selected.
+    pub fn run_end(&self, leaf: u64) -> u64 {
+        let next = self.runs.partition_point(|run| run.end <= leaf);
+        self.runs
+            .get(next)
+            .filter(|run| run.start <= leaf)
+            .map_or(leaf, |run| run.end)
+    }
+
+    fn byte(&self, leaf: u64) -> u64 {
+        (leaf * LEAF_BYTES).min(self.size)
+    }
+}
+
+/// Adds a range that starts at or after the last one's start, joining what touches.
+fn push(runs: &mut Vec<Range<u64>>, range: Range<u64>) {
+    if range.start >= range.end {
+        return;
+    }
+    match runs.last_mut() {
+        Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+        _ => runs.push(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_the_end_selects_the_last_leaf() {
+        for boundaries in [&[u64::MAX][..], &[5], &[4, 9], &[700, 800]] {
+            let last = Selection::of_boundaries(5000, boundaries);
+            assert_eq!(last.runs(), &[4..5]);
+            assert_eq!(last.bytes(), 5000 - 4096);
+        }
+        let empty = Selection::of_boundaries(0, &[0]);
+        assert_eq!(empty.runs(), &[0..1]);
+        assert_eq!(empty.bytes(), 0);
+        assert!(Selection::of_boundaries(5000, &[]).is_empty());
+    }
+
+    #[test]
+    fn long_runs_are_widened_to_groups_and_short_ones_to_leaves() {
+        let selection = Selection::of_bytes(100_000, [10..20, 30_000..60_000, 99_999..100_000]);
+        assert_eq!(selection.runs(), &[0..1, 16..64, 97..98]);
+    }
+
+    #[test]
+    fn a_split_loses_nothing() {
+        let selection = Selection::of_bytes(10 << 20, [0..100, 5000..5001, 1 << 20..9 << 20]);
+        for bytes in [1, 1024, 2000, 3000, 2 << 20, 5 << 20] {
+            let (first, rest) = selection.split(bytes).unwrap();
+            assert!(first.bytes() >= bytes && first.bytes() < bytes + (1 << 20));
+            assert_eq!(first.bytes() + rest.bytes(), selection.bytes());
+            assert_eq!(rest, selection.after(rest.runs()[0].start));
+        }
+        assert!(selection.split(selection.bytes()).is_none());
+        assert!(selection.split(9 << 20).is_none());
+    }
+
+    #[test]
+    fn cover_and_runs_agree() {
+        let selection = Selection::of_bytes(10 << 20, [0..100, 5000..5001, 1 << 20..2 << 20]);
+        assert_eq!(selection.cover(0..1), Cover::Full);
+        assert_eq!(selection.cover(0..2), Cover::Part);
+        assert_eq!(selection.cover(1..4), Cover::None);
+        assert_eq!(selection.cover(1024..2048), Cover::Full);
+        assert_eq!(selection.run_end(1500), 2048);
+        assert_eq!(selection.run_end(2), 2);
+    }
+}

@@ -1,0 +1,408 @@
+//! The asking side of `/lode/1`: a connection to one peer, on which capabilities hold and queries go.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use iroh::{
+    EndpointAddr, EndpointId,
+    endpoint::{Connection, RecvStream, SendStream, VarInt},
+};
+use serde_bytes::ByteBuf;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{PublisherId, VersionId};
+
+use super::{
+    control::hello,
+    endpoint::{ALPN, Net},
+    frame::{self, FrameError},
+    limits::{
+        ANSWER_FRAMES_MAX, ANSWER_RECORDS_MAX, FRAME_BYTES_MAX, HELD_CHUNKS_MAX,
+        PEERS_PER_FRAME_MAX, RECORD_BYTES_MAX, REQUEST_TIMEOUT,
+    },
+    message::{
+        Capabilities, Hello, Message, PROTOCOL, PeerAddr, Peers, Records, RefsQuery, VersionQuery,
+        code,
+    },
+    source::{HeldMap, ModelRecords},
+};
+
+/// Bytes of capabilities that go into one frame.
+const SHOWN_PER_FRAME_BYTES: usize = FRAME_BYTES_MAX / 2;
+
+/// Hints that wait to be taken; more are dropped.
+const HINTS_MAX: usize = 64;
+
+/// Why a peer cannot be asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// It cannot be reached.
+    #[error("cannot reach {peer}: {why}")]
+    Connect {
+        /// The peer.
+        peer: String,
+        /// What iroh said.
+        why: String,
+    },
+    /// It does not answer.
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// It speaks another version of the protocol.
+    #[error("the peer speaks another version of the protocol: {0}")]
+    Protocol(String),
+    /// It asks to come back later.
+    #[error("the peer is busy, try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// When.
+        retry_after: Duration,
+    },
+    /// It refused a query, other than by not having what was asked for.
+    #[error("the peer refused: {message} (code {code})")]
+    Refused {
+        /// Why, for programs.
+        code: u64,
+        /// Why, for people.
+        message: String,
+    },
+    /// Its answer is against the protocol.
+    #[error("the peer's answer cannot be used: {0}")]
+    Answer(&'static str),
+    /// A frame cannot be read, or the connection failed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// A connection to one peer. Dropping it ends it, and with it what was shown.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    hello: Hello,
+    control: Mutex<ControlStream>,
+    hints: Mutex<mpsc::Receiver<Peers>>,
+    reader: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct ControlStream {
+    send: SendStream,
+    shown: mpsc::Receiver<()>,
+}
+
+impl Session {
+    /// Connects, says hello and shows `capabilities`; they are in force when this returns.
+    ///
+    /// # Errors
+    /// When the peer cannot be reached or speaks another protocol.
+    pub async fn open(
+        net: &Net,
+        addr: impl Into<EndpointAddr>,
+        agent: &str,
+        capabilities: Vec<Bytes>,
+    ) -> Result<Self, SessionError> {
+        let addr = addr.into();
+        let peer = addr.id.fmt_short().to_string();
+        let connect = timeout(REQUEST_TIMEOUT, net.endpoint().connect(addr, ALPN)).await;
+        let connection = connect
+            .map_err(|_| SessionError::Connect {
+                peer: peer.clone(),
+                why: "timed out".to_owned(),
+            })?
+            .map_err(|error| SessionError::Connect {
+                peer,
+                why: error.to_string(),
+            })?;
+        let opened = connection.open_bi().await;
+        let (mut send, mut recv) = opened
+            .map_err(std::io::Error::from)
+            .map_err(FrameError::from)?;
+        let mut parts = capability_frames(capabilities).into_iter();
+        let first = parts.next().unwrap_or_default();
+        frame::send(&mut send, &Message::Hello(hello(agent, first))).await?;
+        let answer = timeout(REQUEST_TIMEOUT, frame::receive(&mut recv)).await;
+        let hello = match answer.map_err(|_| SessionError::Timeout)?? {
+            Some(Message::Hello(hello)) if hello.protocol == PROTOCOL => hello,
+            Some(Message::Hello(hello)) => {
+                return Err(SessionError::Protocol(format!(
+                    "version {}",
+                    hello.protocol
+                )));
+            }
+            Some(Message::Refused(refusal)) => return Err(SessionError::Protocol(refusal.message)),
+            _ => return Err(SessionError::Answer("it does not begin with a hello")),
+        };
+        let (shown_tx, shown) = mpsc::channel(HINTS_MAX);
+        let (hints_tx, hints) = mpsc::channel(HINTS_MAX);
+        let reader = tokio::spawn(read_control(recv, shown_tx, hints_tx));
+        let control = Mutex::new(ControlStream { send, shown });
+        let session = Self {
+            connection,
+            hello,
+            control,
+            hints: Mutex::new(hints),
+            reader,
+        };
+        for part in parts {
+            session.show_frame(part).await?;
+        }
+        Ok(session)
+    }
+
+    /// The peer's node key.
+    pub fn id(&self) -> EndpointId {
+        self.connection.remote_id()
+    }
+
+    /// What the peer said of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    /// Shows more capabilities; they are in force when this returns.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn show(&self, capabilities: Vec<Bytes>) -> Result<(), SessionError> {
+        for part in capability_frames(capabilities) {
+            self.show_frame(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn show_frame(&self, capabilities: Vec<ByteBuf>) -> Result<(), SessionError> {
+        let mut control = self.control.lock().await;
+        frame::send(
+            &mut control.send,
+            &Message::Show(Capabilities { capabilities }),
+        )
+        .await?;
+        let shown = timeout(REQUEST_TIMEOUT, control.shown.recv()).await;
+        shown
+            .map_err(|_| SessionError::Timeout)?
+            .ok_or(SessionError::Answer("it hung up"))
+    }
+
+    /// Names other peers of a version to this one.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn hint(
+        &self,
+        version: Option<VersionId>,
+        peers: &[PeerAddr],
+    ) -> Result<(), SessionError> {
+        let mut control = self.control.lock().await;
+        for peers in peers.chunks(PEERS_PER_FRAME_MAX) {
+            let hint = Peers {
+                version,
+                peers: peers.to_vec(),
+            };
+            frame::send(&mut control.send, &Message::Peers(hint)).await?;
+        }
+        Ok(())
+    }
+
+    /// The next peers that this one names of its own accord; nothing when the connection has ended.
+    pub async fn hinted(&self) -> Option<Peers> {
+        self.hints.lock().await.recv().await
+    }
+
+    /// Asks for the records of a model; nothing when it is absent or private.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn refs(
+        &self,
+        publisher: PublisherId,
+        model: &str,
+    ) -> Result<Option<ModelRecords>, SessionError> {
+        let query = Message::Refs(RefsQuery {
+            publisher,
+            model: model.to_owned(),
+        });
+        let Some(frames) = self.query(&query).await? else {
+            return Ok(None);
+        };
+        let mut lists: [RecordList; 3] = Default::default();
+        for frame in frames {
+            match frame {
+                Message::Identities(records) => lists[0].take(records)?,
+                Message::RefRecords(records) => lists[1].take(records)?,
+                Message::Signatures(records) => lists[2].take(records)?,
+                _ => {}
+            }
+        }
+        let [identities, refs, signatures] = lists;
+        Ok(Some(ModelRecords {
+            identities: identities.list,
+            refs: refs.list,
+            signatures: signatures.list,
+        }))
+    }
+
+    /// Asks which chunks of a version are held; nothing when it is absent or private.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn held(&self, version: VersionId) -> Result<Option<HeldMap>, SessionError> {
+        let query = Message::Have(VersionQuery { version });
+        let Some(frames) = self.query(&query).await? else {
+            return Ok(None);
+        };
+        let mut map: Option<(u64, BytesMut)> = None;
+        for frame in frames {
+            let Message::Held(held) = frame else { continue };
+            let Some(bits) = held.bits else {
+                return Ok(Some(HeldMap::all(held.count)));
+            };
+            if held.count > HELD_CHUNKS_MAX {
+                return Err(SessionError::Answer("a have-map that is too long"));
+            }
+            let (count, known) = map.get_or_insert((held.count, BytesMut::new()));
+            if *count != held.count || held.start != known.len() as u64 * 8 {
+                return Err(SessionError::Answer("a have-map with a gap"));
+            }
+            known.extend_from_slice(&bits);
+        }
+        let (count, bits) = map.ok_or(SessionError::Answer("no have-map"))?;
+        if bits.len() as u64 != count.div_ceil(8) {
+            return Err(SessionError::Answer("a have-map that is too short"));
+        }
+        Ok(Some(HeldMap {
+            count,
+            bits: bits.freeze(),
+        }))
+    }
+
+    /// Asks for other peers of a version.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn peers(&self, version: VersionId) -> Result<Vec<PeerAddr>, SessionError> {
+        let frames = self
+            .query(&Message::WhoHas(VersionQuery { version }))
+            .await?;
+        let peers = frames
+            .into_iter()
+            .flatten()
+            .filter_map(|frame| match frame {
+                Message::Peers(peers) => Some(peers.peers),
+                _ => None,
+            });
+        Ok(peers.flatten().collect())
+    }
+
+    /// Sends a query and reads its answer up to the end; nothing when the answer is "not found".
+    async fn query(&self, query: &Message) -> Result<Option<Vec<Message>>, SessionError> {
+        let opened = self.connection.open_bi().await;
+        let (mut send, mut recv) = opened
+            .map_err(std::io::Error::from)
+            .map_err(FrameError::from)?;
+        frame::send(&mut send, query).await?;
+        send.finish().ok();
+        let mut frames = Vec::new();
+        loop {
+            let received = timeout(REQUEST_TIMEOUT, frame::receive(&mut recv)).await;
+            match received.map_err(|_| SessionError::Timeout)?? {
+                Some(Message::End) => return Ok(Some(frames)),
+                Some(Message::Refused(refusal)) if refusal.code == code::NOT_FOUND => {
+                    return Ok(None);
+                }
+                Some(Message::Refused(refusal)) => {
+                    let (code, message) = (refusal.code, refusal.message);
+                    return Err(SessionError::Refused { code, message });
+                }
+                Some(Message::Busy(busy)) => {
+                    let retry_after = Duration::from_millis(busy.retry_after);
+                    return Err(SessionError::Busy { retry_after });
+                }
+                Some(frame) if frames.len() < ANSWER_FRAMES_MAX => frames.push(frame),
+                Some(_) => return Err(SessionError::Answer("too many frames")),
+                None => return Err(SessionError::Answer("it ends early")),
+            }
+        }
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        self.connection.close(VarInt::from_u32(0), b"done");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.close();
+    }
+}
+
+/// Records of one kind, as they come together from frames.
+#[derive(Default)]
+struct RecordList {
+    list: Vec<Bytes>,
+    /// The beginning of a record that goes on in the next frame.
+    begun: BytesMut,
+}
+
+impl RecordList {
+    fn take(&mut self, records: Records) -> Result<(), SessionError> {
+        let last = records.records.len().wrapping_sub(1);
+        for (index, record) in records.records.into_iter().enumerate() {
+            if self.list.len() >= ANSWER_RECORDS_MAX {
+                return Err(SessionError::Answer("too many records"));
+            }
+            if self.begun.len() + record.len() > RECORD_BYTES_MAX {
+                return Err(SessionError::Answer("a record that is too long"));
+            }
+            if self.begun.is_empty() && !(records.partial && index == last) {
+                self.list.push(record.into_vec().into());
+                continue;
+            }
+            self.begun.extend_from_slice(&record);
+            if !(records.partial && index == last) {
+                self.list.push(self.begun.split().freeze());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Capabilities in as few frames as they fit; at least the first frame may be empty.
+fn capability_frames(capabilities: Vec<Bytes>) -> Vec<Vec<ByteBuf>> {
+    let mut frames: Vec<Vec<ByteBuf>> = Vec::new();
+    let mut room = 0;
+    for capability in capabilities {
+        if capability.len() + 8 > room {
+            frames.push(Vec::new());
+            room = SHOWN_PER_FRAME_BYTES;
+        }
+        room = room.saturating_sub(capability.len() + 8);
+        if let Some(last) = frames.last_mut() {
+            last.push(ByteBuf::from(capability.to_vec()));
+        }
+    }
+    frames
+}
+
+async fn read_control(mut recv: RecvStream, shown: mpsc::Sender<()>, hints: mpsc::Sender<Peers>) {
+    while let Ok(Some(message)) = frame::receive(&mut recv).await {
+        match message {
+            Message::Shown => {
+                shown.try_send(()).ok();
+            }
+            Message::Peers(peers) => {
+                hints.try_send(peers).ok();
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The doors and the receiver over real endpoints on loopback, without any relay or lookup.
+
+mod control;
+mod fetch;
