@@ -3,5 +3,6 @@
 pub mod command;
 mod events;
 pub mod keys;
+pub mod read;
 
 pub use events::{EventSink, JobGuard, Jobs};

@@ -1,0 +1,42 @@
+//! What the access function asks of a home.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use lode_store::{PublisherId, VersionId, access::AccessView};
+
+use super::{Reads, limits::VERSIONS_WALKED_MAX};
+
+impl AccessView for Reads {
+    fn is_public(&self, publisher: &PublisherId, model: &str) -> bool {
+        // In doubt not: what cannot be read is not public.
+        self.store()
+            .ref_set(publisher, model)
+            .is_ok_and(|set| set.is_public())
+    }
+
+    fn has_version(&self, publisher: &PublisherId, model: &str, version: &VersionId) -> bool {
+        let Ok(set) = self.store().ref_set(publisher, model) else {
+            return false;
+        };
+        let named = set.versions();
+        named.contains(version) || self.history(named).contains(version)
+    }
+}
+
+impl Reads {
+    /// These versions and all that came before them, as far as it is held.
+    pub(super) fn history(&self, from: impl IntoIterator<Item = VersionId>) -> BTreeSet<VersionId> {
+        let mut todo = VecDeque::from_iter(from);
+        let mut found = BTreeSet::new();
+        while let Some(id) = todo.pop_front() {
+            if found.len() == VERSIONS_WALKED_MAX || !found.insert(id) {
+                continue;
+            }
+            // A parent that is not held is still a name.
+            if let Ok(version) = self.version(id) {
+                todo.extend(version.doc.parents);
+            }
+        }
+        found
+    }
+}
