@@ -23,13 +23,14 @@ use hyper::{
 use lode_node::{
     EventSink,
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
+    read::Reads,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
     task::JoinHandle,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use crate::{
     answer::{Answer, Response},
@@ -48,10 +49,23 @@ pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 /// A command under way.
 pub type Run<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Failure>> + Send + 'a>>;
 
-/// What carries out commands: a node, or its double in tests.
-pub trait Runner: Send + Sync + 'static {
-    /// Carries out one command. It stops soon after `cancel`.
-    fn run(&self, command: Command, events: EventSink, cancel: CancellationToken) -> Run<'_>;
+/// What a gateway stands before: a node, or its double in tests.
+pub trait Backend: Send + Sync + 'static {
+    /// Carries out one command. It stops soon after the token of `events` is cancelled.
+    fn run(&self, command: Command, events: EventSink) -> Run<'_>;
+
+    /// What the home holds.
+    fn reads(&self) -> &Reads;
+}
+
+impl<B: Backend> Backend for Arc<B> {
+    fn run(&self, command: Command, events: EventSink) -> Run<'_> {
+        self.as_ref().run(command, events)
+    }
+
+    fn reads(&self) -> &Reads {
+        self.as_ref().reads()
+    }
 }
 
 /// Takes a command and streams what comes of it.
@@ -70,9 +84,9 @@ pub async fn commands(bridge: Bridge, request: Request) -> Answer {
     let cancel = gateway.stopping().child_token();
     let (sender, events) = mpsc::unbounded_channel();
     let sink = EventSink::new(sender, cancel.clone());
-    let leave = cancel.clone().drop_guard();
-    let runner = Arc::clone(gateway.runner());
-    let task = tokio::spawn(async move { runner.run(command, sink, cancel).await });
+    let leave = cancel.drop_guard();
+    let backend = Arc::clone(gateway.backend());
+    let task = tokio::spawn(async move { backend.run(command, sink).await });
     let lines = Lines {
         events,
         task,

@@ -15,11 +15,12 @@ use hyper::{
     body::Incoming,
     header::{HeaderValue, SERVER},
 };
+use lode_node::read::Reads;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{Answer, Problem, Response},
-    control::Runner,
+    control::Backend,
     guard::{self, Door},
     metrics::{Metrics, Page},
     native,
@@ -34,7 +35,7 @@ const SERVER_NAME: HeaderValue =
 /// What all requests share.
 pub struct Gateway {
     routes: Routes,
-    runner: Arc<dyn Runner>,
+    backend: Arc<dyn Backend>,
     metrics: Metrics,
     ready: AtomicBool,
     stopping: CancellationToken,
@@ -50,10 +51,10 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     /// A gateway over a node; `stopping` ends the commands that came through it.
-    pub fn new(runner: Arc<dyn Runner>, stopping: CancellationToken) -> Self {
+    pub fn new(backend: Arc<dyn Backend>, stopping: CancellationToken) -> Self {
         Self {
             routes: Routes::new(native::routes()),
-            runner,
+            backend,
             metrics: Metrics::default(),
             ready: AtomicBool::new(true),
             stopping,
@@ -66,8 +67,13 @@ impl Gateway {
     }
 
     /// What carries out commands.
-    pub fn runner(&self) -> &Arc<dyn Runner> {
-        &self.runner
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// What the home holds. Only scopes that read models hand it out.
+    pub(crate) fn reads(&self) -> &Reads {
+        self.backend.reads()
     }
 
     /// Cancelled when the gateway stops.

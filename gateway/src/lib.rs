@@ -16,6 +16,7 @@ pub mod multipart;
 mod native;
 mod openapi;
 pub mod range;
+pub mod reader;
 pub mod route;
 pub mod scope;
 mod server;

@@ -1,15 +1,37 @@
 //! The native dialect: `/lode/v1`, and what every port answers.
 
 mod about;
+mod chunks;
+mod files;
+mod models;
+mod tensors;
+
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+};
 
 use crate::{
+    answer::Answer,
+    body::Body,
     control,
+    reader::{OpenVersion, Read},
     route::Route,
     scope::{Anyone, Control, Operate},
 };
 
 /// All routes of the native dialect.
 pub(crate) fn routes() -> Vec<Route> {
+    const MODELS: &str = "/lode/v1/models";
+    const MODEL: &str = "/lode/v1/models/{publisher}/{model}";
+    const REV: &str = "/lode/v1/models/{publisher}/{model}/{rev}";
+    const FILES: &str = "/lode/v1/models/{publisher}/{model}/{rev}/files";
+    const FILE: &str = "/lode/v1/models/{publisher}/{model}/{rev}/files/{path..}";
+    const FILE_CHUNKS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/chunks/{path..}";
+    const TENSORS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/tensors";
+    const TENSOR: &str = "/lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}";
+    const CHUNK: &str = "/lode/v1/chunks/{hash}";
+    const OUTBOARD: &str = "/lode/v1/chunks/{hash}/outboard";
     vec![
         Route::get("/", "Says what answers here")
             .scope::<Anyone>()
@@ -26,6 +48,36 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/lode/v1/openapi.json", "This document")
             .scope::<Anyone>()
             .to(about::openapi),
+        Route::get(MODELS, "Lists the models of the home")
+            .scope::<Read>()
+            .to(models::list),
+        Route::get(MODEL, "Shows a model with its branches and tags")
+            .scope::<Read>()
+            .to(models::show),
+        Route::get(REV, "Shows a version")
+            .scope::<Read>()
+            .to(models::version),
+        Route::get(FILES, "Lists the files of a version")
+            .scope::<Read>()
+            .to(files::list),
+        Route::get(FILE, "Sends a file, or ranges of it")
+            .scope::<Read>()
+            .to(files::content),
+        Route::get(FILE_CHUNKS, "Lists the chunks of a file")
+            .scope::<Read>()
+            .to(files::chunks),
+        Route::get(TENSORS, "Lists the tensors of a version")
+            .scope::<Read>()
+            .to(tensors::list),
+        Route::get(TENSOR, "Sends a tensor, rows of it, or ranges of those")
+            .scope::<Read>()
+            .to(tensors::content),
+        Route::get(CHUNK, "Sends a chunk or document by its hash")
+            .scope::<Read>()
+            .to(chunks::content),
+        Route::get(OUTBOARD, "Sends a chunk's hash tree")
+            .scope::<Read>()
+            .to(chunks::outboard),
         Route::post(
             "/lode/v1/commands",
             "Carries out one command of the program",
@@ -33,4 +85,27 @@ pub(crate) fn routes() -> Vec<Route> {
         .scope::<Control>()
         .to(control::commands),
     ]
+}
+
+/// Lower-case hex digits.
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// A list of any length: `{"version","tree",KEY:[rows]}`, made while it is sent.
+fn json_list(
+    version: &OpenVersion,
+    key: &str,
+    rows: impl Iterator<Item = String> + Send + Unpin + 'static,
+) -> Answer {
+    let (id, tree) = (version.id(), version.doc().tree);
+    let head = format!("{{\"version\":\"{id}\",\"tree\":\"{tree}\",\"{key}\":[\n");
+    let mut response = hyper::Response::new(Body::of_rows(head, rows, "\n]}\n"));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(files::VERSION, version.header());
+    Ok(response)
 }

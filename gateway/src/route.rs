@@ -3,7 +3,7 @@
 //! A handler is written for a [`Scope`], and gets that scope's means and nothing else: a route for
 //! anyone holds no way to read a model. A route without a scope does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! use lode_gateway::route::{Request, Route};
 //! # async fn handler(_: (), _: Request) -> lode_gateway::answer::Answer { unreachable!() }
 //! let route = Route::get("/open", "Forgets its scope").to(handler);

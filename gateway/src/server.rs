@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::{self, Runner},
+    control::{self, Backend},
     gateway::Gateway,
     guard::Door,
     limits::{
@@ -92,7 +92,7 @@ impl Running {
 /// # Errors
 /// An address that is not loopback, or one that cannot be bound.
 pub async fn serve(
-    runner: Arc<dyn Runner>,
+    backend: impl Backend,
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<Running, ServeError> {
@@ -115,7 +115,7 @@ pub async fn serve(
     let address = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
-    let gateway = Arc::new(Gateway::new(runner, shutdown.child_token()));
+    let gateway = Arc::new(Gateway::new(Arc::new(backend), shutdown.child_token()));
     let stopped = tokio::spawn(run(gateway, http, control, path, shutdown));
     Ok(Running {
         http: address,

@@ -6,20 +6,25 @@
 #[allow(dead_code)]
 mod client;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http_body_util::BodyExt;
 use hyper::Method;
 use lode_gateway::{
     Running, ServeError, ServeOptions,
-    control::{PROGRAM, Run, Runner},
+    control::{Backend, PROGRAM, Run},
     limits::COMMAND_BYTES_MAX,
     serve,
 };
 use lode_node::{
     EventSink,
     command::{Command, Failure, FailureKind, Outcome},
+    read::Reads,
 };
+use lode_store::{Store, store::Options};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,14 +32,18 @@ use client::{Exchange, over_http, over_socket};
 
 /// Carries out commands as the tests want: `gc` waits to be told, `scrub` runs until cancelled,
 /// `status` panics, everything else fails.
-#[derive(Default)]
 struct Double {
+    reads: Reads,
     proceed: Notify,
     cancelled: Notify,
 }
 
-impl Runner for Double {
-    fn run(&self, command: Command, events: EventSink, cancel: CancellationToken) -> Run<'_> {
+impl Backend for Double {
+    fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    fn run(&self, command: Command, events: EventSink) -> Run<'_> {
         Box::pin(async move {
             match command {
                 Command::Gc { .. } => {
@@ -45,8 +54,7 @@ impl Runner for Double {
                 }
                 Command::Scrub => {
                     events.note("started");
-                    cancel.cancelled().await;
-                    assert!(events.is_cancelled());
+                    events.cancel_token().cancelled().await;
                     self.cancelled.notify_one();
                     Ok(Outcome::Ok)
                 }
@@ -57,6 +65,18 @@ impl Runner for Double {
                     advice: Some("push one".to_owned()),
                 }),
             }
+        })
+    }
+}
+
+impl Double {
+    fn new(home: &Path) -> Arc<Self> {
+        let store = Store::open(&home.join("store"), Options::default()).unwrap();
+        let (proceed, cancelled) = Default::default();
+        Arc::new(Self {
+            reads: Reads::new(store),
+            proceed,
+            cancelled,
         })
     }
 }
@@ -72,7 +92,7 @@ struct Setup {
 async fn setup() -> Setup {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("control.sock");
-    let double = Arc::new(Double::default());
+    let double = Double::new(home.path());
     let shutdown = CancellationToken::new();
     let options = ServeOptions {
         http: Some("127.0.0.1:0".parse().unwrap()),
@@ -202,13 +222,9 @@ async fn an_address_that_others_reach_is_refused() {
         http: Some("0.0.0.0:0".parse().unwrap()),
         socket: home.path().join("control.sock"),
     };
-    let error = serve(
-        Arc::new(Double::default()),
-        options,
-        CancellationToken::new(),
-    )
-    .await
-    .unwrap_err();
+    let error = serve(Double::new(home.path()), options, CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ServeError::NotLoopback { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:7070"));
 }

@@ -1,0 +1,52 @@
+//! Chunks by their hash, and the outboards by which a client checks any range of them itself.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use lode_store::ChunkHash;
+
+use crate::{
+    answer::{Answer, Problem},
+    condition::Etag,
+    content::Content,
+    reader::Reader,
+    route::Request,
+};
+
+fn hash(request: &Request) -> Result<ChunkHash, Problem> {
+    request
+        .params
+        .get("hash")
+        .parse()
+        .map_err(|_| Problem::usage("a chunk is named by the 64 hex digits of its BLAKE3"))
+}
+
+/// `GET|HEAD /lode/v1/chunks/{hash}`
+pub(super) async fn content(reader: Reader, request: Request) -> Answer {
+    let hash = hash(&request)?;
+    let chunk = reader.chunk(hash).await?;
+    let content = Content {
+        len: u64::from(chunk.len()),
+        etag: Etag::new(hash.to_hex()),
+        content_type: "application/octet-stream",
+        immutable: true,
+        headers: HeaderMap::new(),
+        source: Arc::new(chunk),
+    };
+    content.answer(&request.method, &request.headers).await
+}
+
+/// `GET|HEAD /lode/v1/chunks/{hash}/outboard`
+pub(super) async fn outboard(reader: Reader, request: Request) -> Answer {
+    let hash = hash(&request)?;
+    let outboard = reader.outboard(hash).await?;
+    let content = Content {
+        len: outboard.len() as u64,
+        etag: Etag::new(format!("{hash}.outboard")),
+        content_type: "application/octet-stream",
+        immutable: true,
+        headers: HeaderMap::new(),
+        source: Arc::new(outboard),
+    };
+    content.answer(&request.method, &request.headers).await
+}

@@ -1,0 +1,124 @@
+//! Tensors of a version: the list, and the bytes of one, whole or by rows.
+
+use std::sync::Arc;
+
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
+use lode_node::read::{TensorAt, parse_rows};
+use lode_tensors::ByteRange;
+use serde::Serialize;
+
+use super::{
+    files::{VERSION, ascii},
+    hex, json_list,
+};
+use crate::{
+    answer::{Answer, Problem},
+    condition::Etag,
+    content::Content,
+    reader::{Reader, Window},
+    route::Request,
+    target::encode_segment,
+};
+
+/// The dtype as the file's format spells it.
+const DTYPE: HeaderName = HeaderName::from_static("lode-dtype");
+/// The dimensions of what is sent, outermost first, as a JSON list.
+const SHAPE: HeaderName = HeaderName::from_static("lode-shape");
+/// The file that holds the tensor, percent-encoded as in an address.
+const FILE: HeaderName = HeaderName::from_static("lode-file");
+/// The first byte of what is sent, in that file.
+const OFFSET: HeaderName = HeaderName::from_static("lode-offset");
+
+#[derive(Serialize)]
+struct TensorRow<'a> {
+    name: &'a str,
+    file: &'a str,
+    dtype: String,
+    shape: &'a [u64],
+    offset: u64,
+    size: u64,
+}
+
+/// `GET /lode/v1/models/{publisher}/{model}/{rev}/tensors`
+pub(super) async fn list(reader: Reader, request: Request) -> Answer {
+    let version = reader.version(&request.params).await?;
+    let layout = version.layout().await?;
+    let only = request.target.query("file").map(str::to_owned);
+    let files = layout.files().len();
+    let rows = (0..files)
+        .flat_map({
+            let layout = Arc::clone(&layout);
+            move |file| (0..layout.files()[file].tensors.len()).map(move |at| (file, at))
+        })
+        .filter_map(move |(file, at)| {
+            let file = &layout.files()[file];
+            if only.as_ref().is_some_and(|only| *only != file.path) {
+                return None;
+            }
+            let tensor = &file.tensors[at];
+            let row = TensorRow {
+                name: &tensor.name,
+                file: &file.path,
+                dtype: tensor.dtype.to_string(),
+                shape: &tensor.shape,
+                offset: tensor.range.start,
+                size: tensor.range.len(),
+            };
+            Some(serde_json::to_string(&row).expect("a row has text keys and finite numbers"))
+        });
+    json_list(&version, "tensors", Box::new(rows))
+}
+
+/// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}`
+pub(super) async fn content(reader: Reader, request: Request) -> Answer {
+    let version = reader.version(&request.params).await?;
+    let layout = version.layout().await?;
+    let (file, tensor) = layout
+        .find(request.params.get("name"), request.target.query("file"))
+        .map_err(Problem::from)?;
+    let (range, shape) = chosen(tensor, request.target.query("rows"))?;
+    let stored = version
+        .tree()
+        .file(&file.path)
+        .ok_or_else(|| Problem::not_found("the tensor's file is not in this version"))?;
+    let source = version.reader(stored.clone()).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(VERSION, version.header());
+    headers.insert(DTYPE, ascii(tensor.dtype.to_string()));
+    headers.insert(SHAPE, ascii(shape_text(&shape)));
+    let path: Vec<String> = file.path.split('/').map(encode_segment).collect();
+    headers.insert(FILE, ascii(path.join("/")));
+    headers.insert(OFFSET, HeaderValue::from(range.start));
+    let content = Content {
+        len: range.len(),
+        etag: Etag::new(format!(
+            "{}.{}-{}",
+            hex(source.sha256()),
+            range.start,
+            range.end
+        )),
+        content_type: "application/octet-stream",
+        immutable: version.is_pinned_by(request.params.get("rev")),
+        headers,
+        source: Arc::new(Window::new(source, range)),
+    };
+    content.answer(&request.method, &request.headers).await
+}
+
+/// The bytes asked for, and their shape.
+fn chosen(tensor: &TensorAt, rows: Option<&str>) -> Result<(ByteRange, Vec<u64>), Problem> {
+    match rows {
+        None => Ok((tensor.range, tensor.shape.clone())),
+        Some(text) => parse_rows(text, tensor.rows())
+            .and_then(|(start, end)| tensor.row_range(start, end))
+            .map_err(|error| Problem::usage(error.to_string())),
+    }
+}
+
+fn shape_text(shape: &[u64]) -> String {
+    let dimensions: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    format!("[{}]", dimensions.join(","))
+}
