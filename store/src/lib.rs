@@ -11,6 +11,7 @@ pub mod gc;
 mod hash;
 pub mod hashing;
 pub mod identity;
+pub mod import;
 pub mod index;
 pub mod limits;
 pub mod local;

@@ -19,10 +19,11 @@ pub(super) fn pins_of(metadata: &Metadata) -> Pins {
     }
 }
 
-/// How long after the file's last change `now` is; zero when that lies in the future.
+/// How long after the file's last change `now` is; zero when that lies in the future. Only the time
+/// of change counts: every write sets it, and nobody else can.
 pub(crate) fn age(pins: &Pins, now: SystemTime) -> Duration {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = u64::try_from(pins.mtime_ns.max(pins.ctime_ns)).unwrap_or(0);
+    let changed = u64::try_from(pins.ctime_ns).unwrap_or(0);
     now.saturating_sub(Duration::from_nanos(changed))
 }
 
