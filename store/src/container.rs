@@ -4,7 +4,6 @@
 //! those that its sidecar pins: its bytes are mapped and served as they are. When they differ it is
 //! *suspect* for as long as it is open: nothing is mapped, and every byte is checked against its chunk's
 //! hash before it leaves. Files of users (outside) are never trusted and never mapped.
-#![allow(dead_code)]
 
 use std::{
     collections::HashMap,
@@ -12,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -181,16 +180,6 @@ impl Container {
         Ok(same)
     }
 
-    /// Closes a container that was forgotten; false when it, or a slice of it, is still in use.
-    pub(crate) fn close(self: Arc<Self>) -> bool {
-        let Ok(container) = Arc::try_unwrap(self) else {
-            return false;
-        };
-        let slices = container.slices.clone();
-        drop(container);
-        Arc::strong_count(&slices) == 1
-    }
-
     pub(crate) fn is_outside(&self) -> bool {
         self.header.kind == ContainerKind::Outside
     }
@@ -238,42 +227,91 @@ impl AsRef<[u8]> for Held {
 /// The containers that are open, least recently used first out.
 #[derive(Debug, Default)]
 pub(crate) struct OpenContainers {
-    open: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    state: Mutex<OpenState>,
     clock: AtomicU64,
+    /// Counts removals of places by the collector: see [`OpenContainers::removals`].
+    removals: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct OpenState {
+    open: HashMap<ContainerId, Arc<Container>>,
+    /// Of every container that was opened: alive while it, or a slice of its mapping, is in use.
+    users: HashMap<ContainerId, Vec<Weak<()>>>,
 }
 
 impl OpenContainers {
-    pub(crate) fn get(&self, id: ContainerId) -> Option<Arc<Container>> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let container = open.get(&id)?.clone();
+    fn state(&self) -> MutexGuard<'_, OpenState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self, container: &Container) {
         container.used.store(
             self.clock.fetch_add(1, Ordering::Relaxed),
             Ordering::Relaxed,
         );
+    }
+
+    pub(crate) fn get(&self, id: ContainerId) -> Option<Arc<Container>> {
+        let container = self.state().open.get(&id)?.clone();
+        self.tick(&container);
         Some(container)
     }
 
     pub(crate) fn put(&self, container: Arc<Container>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        container.used.store(
-            self.clock.fetch_add(1, Ordering::Relaxed),
-            Ordering::Relaxed,
-        );
-        if open.len() >= CONTAINERS_OPEN_MAX {
-            let oldest = open.values().min_by_key(|c| c.used.load(Ordering::Relaxed));
+        self.tick(&container);
+        let mut state = self.state();
+        if state.open.len() >= CONTAINERS_OPEN_MAX {
+            let oldest = state
+                .open
+                .values()
+                .min_by_key(|c| c.used.load(Ordering::Relaxed));
             if let Some(id) = oldest.map(|c| c.header.id) {
-                open.remove(&id);
+                state.open.remove(&id);
             }
+            state
+                .users
+                .retain(|_, users| users.iter().any(|user| user.strong_count() > 0));
         }
-        open.insert(container.header.id, container);
+        let id = container.header.id;
+        state
+            .users
+            .entry(id)
+            .or_default()
+            .push(Arc::downgrade(&container.slices));
+        state.open.insert(id, container);
     }
 
     /// Takes a container out; who reads it goes on with it.
-    pub(crate) fn forget(&self, id: ContainerId) -> Option<Arc<Container>> {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id)
+    pub(crate) fn forget(&self, id: ContainerId) {
+        self.state().open.remove(&id);
+    }
+
+    /// Takes a container out, and says whether nobody reads it, or holds a slice of it, any more.
+    pub(crate) fn forget_unused(&self, id: ContainerId) -> bool {
+        let mut state = self.state();
+        state.open.remove(&id);
+        let Some(users) = state.users.get_mut(&id) else {
+            return true;
+        };
+        users.retain(|user| user.strong_count() > 0);
+        let unused = users.is_empty();
+        if unused {
+            state.users.remove(&id);
+        }
+        unused
+    }
+
+    /// How often places were removed. Who looks a place up and then opens its container asks before and
+    /// after: when it is the same, the collector sees that the container is in use before it makes a
+    /// hole; else the place may be stale, and is looked up again.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// Notes that places were removed from the index, before holes are made where they were.
+    pub(crate) fn removed(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -304,16 +342,19 @@ mod tests {
             chunks: 0,
             path_len: 0,
         };
-        let open =
-            || Arc::new(Container::open(&crate::disk::RealDisk, &layout, header, None).unwrap());
-        let (container, other) = (open(), open());
+        let open = OpenContainers::default();
+        let container =
+            Arc::new(Container::open(&crate::disk::RealDisk, &layout, header, None).unwrap());
+        open.put(container.clone());
         let slice = container.bytes(5, 5).unwrap();
         assert!(container.is_trusted());
-        assert!(!Container::close(container), "a slice is held");
+        assert!(!open.forget_unused(id), "a reader is open");
+        assert!(open.get(id).is_none());
+        drop(container);
+        assert!(!open.forget_unused(id), "a slice is held");
         assert_eq!(&slice[..], b"bytes");
-        let second = other.clone();
-        assert!(!Container::close(other), "a reader is open");
-        assert!(Container::close(second));
+        drop(slice);
+        assert!(open.forget_unused(id));
     }
 
     #[test]

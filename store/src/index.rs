@@ -16,7 +16,6 @@
 //! | `segments` | number 8 | nonce 8, end 8 |
 //!
 //! Commits are batched: one for a container, one for a batch of log records.
-#![allow(dead_code)]
 
 use std::{
     collections::BTreeMap,
@@ -275,6 +274,22 @@ impl Index {
         Ok(out)
     }
 
+    /// The places in one container: a look at every place, for when its sidecar is lost.
+    pub(crate) fn entries_of(&self, id: ContainerId) -> Result<Vec<ChunkEntry>, IndexError> {
+        let table = self.read()?.open_table(PLACES)?;
+        let mut out = Vec::new();
+        for row in table.iter()? {
+            let (key, value) = row?;
+            let place = decode_place(key.value(), value.value());
+            out.extend(
+                place
+                    .filter(|place| place.container == id)
+                    .map(|place| place.entry),
+            );
+        }
+        Ok(out)
+    }
+
     /// The outside place of a path.
     pub fn outside_at(&self, path: &Path) -> Result<Option<ContainerId>, IndexError> {
         let table = self.read()?.open_table(PATHS)?;
@@ -288,6 +303,21 @@ impl Index {
         Ok(table
             .get(hash.as_bytes())?
             .and_then(|row| decode_location(row.value())))
+    }
+
+    /// Calls `each` for every document.
+    pub(crate) fn documents(
+        &self,
+        each: &mut dyn FnMut(&ChunkHash, Location),
+    ) -> Result<(), IndexError> {
+        let table = self.read()?.open_table(DOCUMENTS)?;
+        for row in table.iter()? {
+            let (hash, at) = row?;
+            if let Some(at) = decode_location(at.value()) {
+                each(&ChunkHash::from_bytes(*hash.value()), at);
+            }
+        }
+        Ok(())
     }
 
     /// The value of a local key.
@@ -551,30 +581,70 @@ impl Changes {
 
     /// Notes whose a signed record is. An identity record that follows an unknown one is not noted.
     pub(crate) fn put_signed(&self, by: &SignedBy, at: Location) -> Result<(), IndexError> {
-        let mut key = match by {
-            SignedBy::Identity { id, prev } => {
-                let mut table = self.txn.open_table(IDENTITIES)?;
-                let owner = match prev {
-                    None => Some(PublisherId::from_bytes(*id.as_bytes())),
-                    Some(prev) => table
-                        .get(prev.as_bytes())?
-                        .map(|row| PublisherId::from_bytes(*row.value())),
-                };
-                let Some(owner) = owner else { return Ok(()) };
-                table.insert(id.as_bytes(), owner.as_bytes())?;
-                SignedBy::identity_key(&owner)
+        let Some(key) = self.signed_key(by)? else {
+            return Ok(());
+        };
+        match by {
+            SignedBy::Identity { id, .. } => {
+                let owner: [u8; 32] = key[1..33].try_into().expect("class and owner come first");
+                self.txn
+                    .open_table(IDENTITIES)?
+                    .insert(id.as_bytes(), &owner)?;
             }
             SignedBy::Ref { publisher, model } => {
                 let row = [&publisher.as_bytes()[..], model.as_bytes()].concat();
                 self.txn.open_table(MODELS)?.insert(&row[..], ())?;
-                SignedBy::ref_key(publisher, model)
             }
-            SignedBy::Version { version } => SignedBy::version_key(version),
-        };
-        key.extend_from_slice(&at.segment.to_be_bytes());
-        key.extend_from_slice(&at.offset.to_be_bytes());
-        self.txn.open_table(SIGNED)?.insert(&key[..], at.len)?;
+            SignedBy::Version { .. } => {}
+        }
+        self.txn
+            .open_table(SIGNED)?
+            .insert(&signed_at(key, at)[..], at.len)?;
         Ok(())
+    }
+
+    /// Removes what a record said of a local key, if that is the latest.
+    pub(crate) fn remove_local(&self, key: &str, at: Location) -> Result<(), IndexError> {
+        let mut table = self.txn.open_table(LOCAL)?;
+        let same = table.get(key)?.is_some_and(|row| {
+            let bytes = row.value();
+            (long(bytes, 0), long(bytes, 8)) == (Some(at.segment), Some(at.offset))
+        });
+        if same {
+            table.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the place of a signed record.
+    pub(crate) fn remove_signed(&self, by: &SignedBy, at: Location) -> Result<(), IndexError> {
+        let Some(key) = self.signed_key(by)? else {
+            return Ok(());
+        };
+        self.txn
+            .open_table(SIGNED)?
+            .remove(&signed_at(key, at)[..])?;
+        Ok(())
+    }
+
+    /// The key of whose a signed record is; none for an identity record whose owner is not known.
+    fn signed_key(&self, by: &SignedBy) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(Some(match by {
+            SignedBy::Identity { id, prev } => {
+                let owner = match prev {
+                    None => Some(PublisherId::from_bytes(*id.as_bytes())),
+                    Some(prev) => self
+                        .txn
+                        .open_table(IDENTITIES)?
+                        .get(prev.as_bytes())?
+                        .map(|row| PublisherId::from_bytes(*row.value())),
+                };
+                let Some(owner) = owner else { return Ok(None) };
+                SignedBy::identity_key(&owner)
+            }
+            SignedBy::Ref { publisher, model } => SignedBy::ref_key(publisher, model),
+            SignedBy::Version { version } => SignedBy::version_key(version),
+        }))
     }
 
     /// Notes how far a segment is in the index.
@@ -600,6 +670,12 @@ impl Changes {
         self.txn.open_table(SEGMENTS)?.remove(number)?;
         Ok(())
     }
+}
+
+fn signed_at(mut key: Vec<u8>, at: Location) -> Vec<u8> {
+    key.extend_from_slice(&at.segment.to_be_bytes());
+    key.extend_from_slice(&at.offset.to_be_bytes());
+    key
 }
 
 fn place_key(hash: &ChunkHash, outside: bool, container: u64) -> [u8; 41] {

@@ -160,6 +160,9 @@ pub const OUTSIDE_PATH_BYTES_MAX: usize = 4096;
 /// Bytes at which a pack is full: 1 GiB.
 pub const PACK_BYTES: u64 = 1 << 30;
 
+/// Chunks at which a pack is full.
+pub const PACK_CHUNKS: usize = 1 << 18;
+
 /// Plain bytes of one frame of a compressed chunk: 256 KiB.
 pub const FRAME_BYTES: u32 = 256 << 10;
 

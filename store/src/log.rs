@@ -27,6 +27,7 @@ mod recover;
 mod rewrite;
 
 pub use recover::{Damage, Found, Recovered, recover_bytes};
+pub use rewrite::Rewritten;
 
 use frame::{FRAME_HEAD_BYTES, HEADER_BYTES};
 
@@ -259,6 +260,14 @@ impl Log {
 }
 
 impl Segment {
+    /// Bytes of its file.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn file_len(&self) -> Result<u64, LogError> {
+        Ok(self.file.stat().map_err(self.io())?.len)
+    }
+
     fn io(&self) -> impl Fn(io::Error) -> LogError {
         let path = self.path.clone();
         move |source| LogError::Io {
@@ -393,6 +402,20 @@ impl Writer<'_> {
             .segment
             .as_ref()
             .map(|s| (s.number, s.nonce, self.tail.end))
+    }
+
+    /// Begins a new segment, so that the one that was last can be rewritten.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn rotate(&mut self) -> Result<(), LogError> {
+        if let Some(path) = &self.tail.poisoned {
+            return Err(LogError::Poisoned { path: path.clone() });
+        }
+        if self.tail.segment.is_some() && self.tail.end > HEADER_BYTES as u64 {
+            self.segment_for(LOG_SEGMENT_BYTES_MAX)?;
+        }
+        Ok(())
     }
 
     /// Refuses all later writes, because something that belongs with the log could not be synced.

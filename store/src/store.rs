@@ -3,7 +3,6 @@
 //! A home is a folder (docs/format/containers.md): `format`, `lock`, `log/`, `containers/`, `partial/`,
 //! `index.redb`. The sidecars and the log are the truth; everything else is derived. The order of every
 //! write is: data, sidecar, rename, folder, log, index, and then the caller hears of it.
-#![allow(dead_code)]
 
 use std::{
     path::{Path, PathBuf},
@@ -20,14 +19,15 @@ use crate::{
 mod error;
 mod open;
 mod outside;
-mod protect;
+pub(crate) mod protect;
 mod read;
 mod rebuild;
-mod records;
+pub(crate) mod records;
 mod signed;
 mod write;
 
 pub use error::{OpenError, ReadError, WriteError};
+pub(crate) use open::LogOrIndex;
 pub use outside::OutsideWriter;
 pub use protect::Protection;
 pub use read::{ChunkReader, FilePlace};
@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     findings: Findings,
     /// Held for reading by whoever adds to log, containers and index; for writing by who replaces them.
     pub(crate) gate: RwLock<()>,
+    /// Held while one container is collected from, or scrubbed.
+    pub(crate) upkeep: Mutex<()>,
     /// Held for reading while a document is looked up and read; for writing while its segment is replaced.
     pub(crate) documents: RwLock<()>,
     /// Released last.
@@ -188,6 +190,13 @@ impl Inner {
         if self.poisoned.set(path.to_owned()).is_ok() {
             tracing::error!(path = %path.display(), "a sync failed; no more writes until a restart");
         }
+    }
+
+    /// Whether the files of a container are kept although the index does not know it: damaged ones, of
+    /// which something may be saved.
+    pub(crate) fn is_lost(&self, id: ContainerId) -> bool {
+        let side = self.layout.side(id);
+        self.findings.containers_lost.contains(&side)
     }
 
     pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {

@@ -4,7 +4,8 @@
 #[path = "disk/basic.rs"]
 mod basic;
 #[path = "disk/common.rs"]
-#[allow(dead_code)]
 mod common;
+#[path = "disk/gc.rs"]
+mod gc;
 #[path = "disk/signed.rs"]
 mod signed;

@@ -390,12 +390,14 @@ impl Log {
         salvage: bool,
         found: &mut dyn FnMut(Found<'_>) -> Result<(), LogError>,
     ) -> Result<Recovered, LogError> {
-        let end = {
-            let writer = self.writer();
-            match writer.end() {
-                Some((number, _, end)) if number == segment.number => end,
-                _ => segment.file.stat().map_err(segment.io())?.len,
-            }
+        // a segment that is not the last has no writer to wait for
+        let last = self
+            .segments()
+            .last()
+            .is_none_or(|last| last.number <= segment.number);
+        let end = match last.then(|| self.writer().end()).flatten() {
+            Some((number, _, end)) if number == segment.number => end,
+            _ => segment.file_len()?,
         };
         let mut out = Recovered::default();
         let scan = Scan {

@@ -4,7 +4,7 @@
 //! latest value of a key) reads as before. The new file takes the old one's name by a rename, with
 //! another nonce, by which the index sees that its locations in this segment are stale.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use super::{
     Found, Log, LogError, Segment,
@@ -15,10 +15,16 @@ use crate::disk::DiskFile;
 /// Bytes of records that are gathered to one batch of a rewritten segment.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// A segment that was written again and has not its name yet.
+#[derive(Debug)]
+pub struct Rewritten {
+    draft: PathBuf,
+    segment: Segment,
+}
+
 impl Log {
     /// Writes `segment` again with the records that `keep` wants (and those of kinds that this release
-    /// does not know); it must not be the last one.
-    /// Returns the new segment, durable and in place.
+    /// does not know); it must not be the last one. The new file is durable, and not in place yet.
     ///
     /// # Errors
     /// [`LogError::Corrupt`] when the segment is damaged: then nothing is changed.
@@ -26,7 +32,7 @@ impl Log {
         &self,
         segment: &Segment,
         keep: &mut dyn FnMut(&Found<'_>) -> Result<bool, LogError>,
-    ) -> Result<Arc<Segment>, LogError> {
+    ) -> Result<Rewritten, LogError> {
         let nonce = {
             let mut writer = self.writer();
             assert!(
@@ -37,37 +43,52 @@ impl Log {
             );
             writer.tail.nonces.draw()
         };
-        let path = segment.path.with_extension("log.new");
+        let draft = segment.path.with_extension("log.new");
         let err = |source: io::Error| LogError::Io {
-            path: path.clone(),
+            path: draft.clone(),
             source,
         };
-        crate::disk::remove_if_there(&*self.disk, &path).map_err(err)?;
-        let file = self.disk.create(&path).map_err(err)?;
-        let written = self.copy(segment, &*file, nonce, keep).and_then(|()| {
-            file.sync_data().map_err(err)?;
-            self.disk.rename(&path, &segment.path).map_err(err)
-        });
+        crate::disk::remove_if_there(&*self.disk, &draft).map_err(err)?;
+        let file = self.disk.create(&draft).map_err(err)?;
+        let written = self
+            .copy(segment, &*file, nonce, keep)
+            .and_then(|()| file.sync_data().map_err(err));
         if let Err(e) = written {
             // the old segment is whole and in place; the next opening removes what is left
-            let _ = self.disk.remove(&path);
+            let _ = self.disk.remove(&draft);
             return Err(e);
         }
-        let fresh = Arc::new(Segment {
-            number: segment.number,
-            nonce,
-            path: segment.path.clone(),
-            file,
-        });
-        if let Err(source) = self.disk.sync_dir(&self.dir) {
-            self.writer().poison(&self.dir);
-            return Err(LogError::Io {
-                path: self.dir.clone(),
-                source,
-            });
-        }
-        self.segment_insert(fresh.clone());
-        Ok(fresh)
+        let (number, path) = (segment.number, segment.path.clone());
+        Ok(Rewritten {
+            draft,
+            segment: Segment {
+                number,
+                nonce,
+                path,
+                file,
+            },
+        })
+    }
+
+    /// Puts a rewritten segment in the place of the old one. Locations in the old one are stale from now
+    /// on: the caller keeps readers away until the index knows.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]: then nobody knows which of the two a crash leaves, and nothing more may be
+    /// written.
+    pub fn install(&self, rewritten: Rewritten) -> Result<Arc<Segment>, LogError> {
+        let Rewritten { draft, segment } = rewritten;
+        self.disk
+            .rename(&draft, &segment.path)
+            .map_err(segment.io())?;
+        let dir = &self.dir;
+        self.disk.sync_dir(dir).map_err(|source| LogError::Io {
+            path: dir.clone(),
+            source,
+        })?;
+        let segment = Arc::new(segment);
+        self.segment_insert(segment.clone());
+        Ok(segment)
     }
 
     fn copy(

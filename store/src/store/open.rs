@@ -101,6 +101,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         poisoned: OnceLock::new(),
         findings,
         gate: RwLock::new(()),
+        upkeep: Mutex::new(()),
         documents: RwLock::new(()),
         _lock: lock,
     })

@@ -4,7 +4,6 @@
 //! that was asked for through [`Protection::holds`]. Asking and collecting exclude each other: either
 //! the collector sees that the chunk was asked for, or the asker sees that it is gone. What a guard
 //! covered stays covered until a collection that was running when it was dropped has ended.
-#![allow(dead_code)]
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,11 +26,17 @@ pub struct Protection {
 
 #[derive(Debug)]
 struct Guard {
-    /// Containers sealed at or after this number are covered.
-    since: u64,
-    /// Documents at or after this place of the log are covered.
-    log_since: (u64, u64),
+    since: Since,
     hashes: Mutex<HashSet<u64>>,
+}
+
+/// A moment: what comes after it is covered.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    /// Number of the next container that is sealed.
+    seal: u64,
+    /// End of the log: segment and byte.
+    log: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -46,10 +51,16 @@ pub(crate) struct State {
     guards: HashMap<u64, Arc<Guard>>,
     /// Guards that were dropped while a collection ran.
     retired: Vec<Arc<Guard>>,
-    collecting: bool,
+    /// What was sealed and stored when the collection began that is running.
+    collecting: Option<Since>,
     next: u64,
     seals: u64,
     sealed: HashMap<ContainerId, u64>,
+}
+
+fn log_end(store: &Store) -> (u64, u64) {
+    let end = store.inner().log.writer().end();
+    end.map_or((0, 0), |(segment, _, offset)| (segment, offset))
 }
 
 /// The first eight bytes of a hash: a collision keeps a dead chunk, and never drops a live one.
@@ -59,14 +70,16 @@ pub(crate) fn short(hash: &ChunkHash) -> u64 {
 
 impl Protection {
     pub(super) fn new(store: Store) -> Self {
-        let end = store.inner().log.writer().end();
+        let log = log_end(&store);
         let mut state = store.inner().protect.write();
         let number = state.next;
         state.next += 1;
-        let log_since = end.map_or((0, 0), |(segment, _, offset)| (segment, offset));
+        let since = Since {
+            seal: state.seals,
+            log,
+        };
         let guard = Arc::new(Guard {
-            since: state.seals,
-            log_since,
+            since,
             hashes: Mutex::default(),
         });
         state.guards.insert(number, guard.clone());
@@ -107,7 +120,7 @@ impl Drop for Protection {
     fn drop(&mut self) {
         let mut state = self.store.inner().protect.write();
         if let Some(guard) = state.guards.remove(&self.number)
-            && state.collecting
+            && state.collecting.is_some()
         {
             state.retired.push(guard);
         }
@@ -129,7 +142,7 @@ impl Protections {
         let mut state = self.write();
         let seal = state.seals;
         state.seals += 1;
-        if state.collecting || !state.guards.is_empty() {
+        if state.collecting.is_some() || !state.guards.is_empty() {
             state.sealed.insert(id, seal);
         }
     }
@@ -143,13 +156,20 @@ impl Protections {
     }
 
     /// Begins a collection; false when one is running.
-    pub(crate) fn begin(&self) -> bool {
-        !std::mem::replace(&mut self.write().collecting, true)
+    pub(crate) fn begin(&self, store: &Store) -> bool {
+        let log = log_end(store);
+        let mut state = self.write();
+        if state.collecting.is_some() {
+            return false;
+        }
+        let seal = state.seals;
+        state.collecting = Some(Since { seal, log });
+        true
     }
 
     pub(crate) fn end(&self) {
         let mut state = self.write();
-        state.collecting = false;
+        state.collecting = None;
         state.retired.clear();
         state.tidy();
     }
@@ -163,6 +183,10 @@ impl State {
             .map(|guard| &**guard)
     }
 
+    fn sinces(&self) -> impl Iterator<Item = Since> {
+        self.all().map(|guard| guard.since).chain(self.collecting)
+    }
+
     pub(crate) fn covers_chunk(&self, hash: &ChunkHash) -> bool {
         let short = short(hash);
         self.all().any(|guard| {
@@ -174,19 +198,20 @@ impl State {
         })
     }
 
+    /// Whether a container was sealed after a guard was made, or the collection began.
     pub(crate) fn covers_container(&self, id: ContainerId) -> bool {
         self.sealed
             .get(&id)
-            .is_some_and(|seal| self.all().any(|guard| guard.since <= *seal))
+            .is_some_and(|seal| self.sinces().any(|since| since.seal <= *seal))
     }
 
     pub(crate) fn covers_document(&self, hash: &ChunkHash, at: Location) -> bool {
         let place = (at.segment, at.offset);
-        self.all().any(|guard| guard.log_since <= place) || self.covers_chunk(hash)
+        self.sinces().any(|since| since.log <= place) || self.covers_chunk(hash)
     }
 
     fn tidy(&mut self) {
-        if self.guards.is_empty() && !self.collecting {
+        if self.guards.is_empty() && self.collecting.is_none() {
             self.sealed.clear();
         }
     }

@@ -59,10 +59,13 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when no place is left and one of them was damaged, or the index cannot be read.
     pub fn chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkReader>, ReadError> {
-        for place in self.index().places(hash)? {
-            let Some(container) = self.container_of(&place)? else {
-                continue;
-            };
+        let mut container = None;
+        let mut removals = None;
+        while removals != Some(self.inner().open.removals()) {
+            removals = Some(self.inner().open.removals());
+            container = self.first_container(&self.index().places(hash)?)?;
+        }
+        if let Some((place, container)) = container {
             let len = place.entry.plain_len;
             let stored = Stored {
                 store: self.clone(),
@@ -85,6 +88,18 @@ impl Store {
             len,
             source: Source::Document(bytes),
         }))
+    }
+
+    fn first_container(
+        &self,
+        places: &[Place],
+    ) -> Result<Option<(Place, Arc<Container>)>, ReadError> {
+        for place in places {
+            if let Some(container) = self.container_of(place)? {
+                return Ok(Some((*place, container)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a chunk or document is held, as far as the index knows.

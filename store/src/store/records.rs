@@ -95,8 +95,14 @@ fn too_long(what: &'static str, found: usize, max: usize) -> Result<(), WriteErr
 /// The container that a record says is gone.
 pub(super) fn gone_id(kind: Kind, body: &[u8]) -> Option<ContainerId> {
     let is_gone = matches!(kind, Kind::OutsideGone | Kind::ContainerGone);
-    let id = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
-    is_gone.then_some(ContainerId(id))
+    container_id(body).filter(|_| is_gone)
+}
+
+/// The container that a record of one is about.
+pub(crate) fn container_id(body: &[u8]) -> Option<ContainerId> {
+    Some(ContainerId(u64::from_le_bytes(
+        body.get(..8)?.try_into().ok()?,
+    )))
 }
 
 /// Key and value of a local-set record.
@@ -107,7 +113,7 @@ pub(crate) fn local_parts(body: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// Puts a record that was read back into the index.
-pub(super) fn index_found(changes: &Changes, found: &Found<'_>) -> Result<(), LogOrIndex> {
+pub(crate) fn index_found(changes: &Changes, found: &Found<'_>) -> Result<(), LogOrIndex> {
     match (found.kind, &found.document) {
         (Some(Kind::Document), Some(hash)) => changes.put_document(hash, found.at)?,
         (
@@ -126,6 +132,36 @@ pub(super) fn index_found(changes: &Changes, found: &Found<'_>) -> Result<(), Lo
         _ => {}
     }
     Ok(())
+}
+
+/// Takes a record out of the index, if that is where the index has it from.
+pub(crate) fn unindex_found(changes: &Changes, found: &Found<'_>) -> Result<(), IndexError> {
+    if let Some(hash) = &found.document {
+        return changes.remove_document(hash, found.at);
+    }
+    let Some(kind) = found.kind else {
+        return Ok(());
+    };
+    let Ok(body) = found.body() else {
+        return Ok(());
+    };
+    match kind {
+        Kind::LocalSet => match local_parts(&body) {
+            Some((key, _)) => changes.remove_local(key, found.at),
+            None => Ok(()),
+        },
+        Kind::LocalDel => match std::str::from_utf8(&body) {
+            Ok(key) => changes.remove_local(key, found.at),
+            Err(_) => Ok(()),
+        },
+        Kind::Identity | Kind::Ref | Kind::VersionSignature => {
+            match signed_by(&Record { kind, body }) {
+                Some(by) => changes.remove_signed(&by, found.at),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Puts a record that was just written into the index.

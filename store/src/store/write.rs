@@ -11,7 +11,7 @@ use crate::{
     ChunkHash,
     container::{ContainerId, frames},
     disk::{Access, DiskFile, remove_if_there},
-    limits::{CHUNK_BYTES_MAX, CONTAINER_CHUNKS_MAX, PACK_BYTES},
+    limits::{CHUNK_BYTES_MAX, CONTAINER_CHUNKS_MAX, PACK_BYTES, PACK_CHUNKS},
     log::Record,
     outboard,
     sidecar::{ChunkEntry, ContainerKind, Encoding, Header, Pins, SidecarWriter},
@@ -325,7 +325,7 @@ impl PackWriter {
 
     /// Whether it should be sealed now, and another one begun.
     pub fn is_full(&self) -> bool {
-        self.stored_len() >= PACK_BYTES
+        self.stored_len() >= PACK_BYTES || self.table.len() >= PACK_CHUNKS
     }
 
     /// Seals the pack: when this returns, its chunks are durable and found. A pack without chunks is
