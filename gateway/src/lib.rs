@@ -24,3 +24,8 @@ mod stall;
 pub mod target;
 
 pub use server::{Running, ServeError, ServeOptions, serve};
+
+#[cfg(test)]
+#[path = "../../node/tests/common/published.rs"]
+#[allow(dead_code, clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod published;

@@ -106,6 +106,6 @@ fn json_list(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(files::VERSION, version.header());
+    version.mark(headers);
     Ok(response)
 }

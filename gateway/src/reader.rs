@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::header::HeaderValue;
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
 use lode_node::{
     command::{Failure, FailureKind},
     read::{ChunkSource, FileReader, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
@@ -27,6 +30,11 @@ use lode_tensors::ByteRange;
 use crate::{
     answer::Problem, body::Source, gateway::Gateway, guard::Door, route::Params, scope::Scope,
 };
+
+/// The version whose bytes these are.
+const VERSION: HeaderName = HeaderName::from_static("lode-version");
+/// The versions that signers disagree about, where a ref forked and the last common one is served.
+const FORK: HeaderName = HeaderName::from_static("lode-fork");
 
 /// Whoever may read what is asked for.
 #[derive(Debug)]
@@ -128,17 +136,14 @@ impl Reader {
     /// # Errors
     /// 404 when it is absent or the caller may not see it; 400 for what is no name.
     pub async fn model(&self, params: &Params) -> Result<OpenModel, Problem> {
-        let (publisher, model) = (params.get("publisher"), params.get("model"));
-        let name: PublisherName = publisher
-            .parse()
-            .map_err(|_| absent_model(publisher, model))?;
-        let (this, text) = (self.clone(), model.to_owned());
-        let found = blocking(move || this.find(&name, &text)).await;
-        match found {
-            Ok(Some(model)) => Ok(model),
-            Ok(None) => Err(absent_model(publisher, model)),
-            Err(problem) => Err(problem),
-        }
+        let this = self.clone();
+        let (publisher, model) = (
+            params.get("publisher").to_owned(),
+            params.get("model").to_owned(),
+        );
+        let absent = absent_model(&publisher, &model);
+        let found = blocking(move || this.find(&publisher, &model)).await?;
+        found.ok_or(absent)
     }
 
     /// The version that an address names.
@@ -146,20 +151,32 @@ impl Reader {
     /// # Errors
     /// 404 when it is absent or the caller may not see it; 503 when its documents are not held.
     pub async fn version(&self, params: &Params) -> Result<OpenVersion, Problem> {
-        let model = self.model(params).await?;
-        let text = params.get("rev");
-        let rev: Rev = text.parse().map_err(|_| absent_version(text))?;
-        let resolve = model.clone();
-        let resolved = blocking(move || {
-            let (reads, at) = (&resolve.reader.reads, &resolve.at);
-            match reads.resolve(at.publisher, &at.model, &rev) {
-                Err(ReadError::Absent { .. }) => Ok(None),
-                resolved => resolved.map(Some),
-            }
-        })
-        .await?;
-        let resolved = resolved.ok_or_else(|| absent_version(text))?;
-        model.version(resolved.version, resolved.fork).await
+        let this = self.clone();
+        let (publisher, model) = (
+            params.get("publisher").to_owned(),
+            params.get("model").to_owned(),
+        );
+        let rev = params.get("rev").to_owned();
+        let absent = (absent_model(&publisher, &model), absent_version(&rev));
+        // One turn on the reading thread for all of it: most requests are for a few bytes.
+        let found = blocking(move || {
+            let Some(model) = this.find(&publisher, &model)? else {
+                return Ok(Err(absent.0));
+            };
+            let Ok(rev) = rev.parse::<Rev>() else {
+                return Ok(Err(absent.1));
+            };
+            let resolved = this
+                .reads
+                .resolve(model.at.publisher, &model.at.model, &rev);
+            let resolved = match resolved {
+                Err(ReadError::Absent { .. }) => return Ok(Err(absent.1)),
+                resolved => resolved?,
+            };
+            let opened = this.open(model, resolved.version, resolved.fork)?;
+            Ok(opened.ok_or(absent.1))
+        });
+        found.await?
     }
 
     /// Opens a chunk or document by its hash.
@@ -210,16 +227,38 @@ impl Reader {
         }))
     }
 
-    fn find(&self, name: &PublisherName, model: &str) -> Result<Option<OpenModel>, ReadError> {
+    fn find(&self, publisher: &str, model: &str) -> Result<Option<OpenModel>, ReadError> {
+        let Ok(name) = publisher.parse::<PublisherName>() else {
+            return Ok(None);
+        };
         let found = self
             .reads
-            .publisher(name)
+            .publisher(&name)
             .and_then(|id| self.reads.model(id, model));
         match found {
             Ok(at) => self.admit(at, None),
             Err(ReadError::Absent { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn open(
+        &self,
+        model: OpenModel,
+        id: VersionId,
+        fork: Vec<VersionId>,
+    ) -> Result<Option<OpenVersion>, ReadError> {
+        let Some(model) = self.admit(model.at, Some(id))? else {
+            return Ok(None);
+        };
+        let version = self.reads.version(id)?;
+        let tree = self.reads.tree(version.doc.tree)?;
+        Ok(Some(OpenVersion {
+            model,
+            version,
+            tree,
+            fork,
+        }))
     }
 }
 
@@ -253,21 +292,8 @@ impl OpenModel {
         fork: Vec<VersionId>,
     ) -> Result<OpenVersion, Problem> {
         let this = self.clone();
-        let opened = blocking(move || {
-            let Some(model) = this.reader.admit(this.at, Some(id))? else {
-                return Ok(None);
-            };
-            let reads = &model.reader.reads;
-            let version = reads.version(id)?;
-            let tree = reads.tree(version.doc.tree)?;
-            Ok(Some(OpenVersion {
-                model,
-                version,
-                tree,
-                fork,
-            }))
-        });
-        opened.await?.ok_or_else(|| absent_version(&id.to_hex()))
+        let opened = blocking(move || this.reader.clone().open(this, id, fork)).await?;
+        opened.ok_or_else(|| absent_version(&id.to_hex()))
     }
 }
 
@@ -297,9 +323,15 @@ impl OpenVersion {
         &self.fork
     }
 
-    /// Its id, as a header's value.
-    pub fn header(&self) -> HeaderValue {
-        HeaderValue::try_from(self.id().to_hex()).expect("hex digits are visible ASCII")
+    /// Says in a head which version this is, and what signers say instead who disagree about its ref.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        let text =
+            |text: String| HeaderValue::try_from(text).expect("hex digits are visible ASCII");
+        headers.insert(VERSION, text(self.id().to_hex()));
+        if !self.fork.is_empty() {
+            let fork: Vec<String> = self.fork.iter().map(|id| id.to_hex()).collect();
+            headers.insert(FORK, text(fork.join(", ")));
+        }
     }
 
     /// Whether `rev` names this version and can never name another.
@@ -403,5 +435,79 @@ impl Source for Bytes {
 
     fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use super::*;
+    use crate::published::{Held, Published};
+
+    fn reader(home: &Published, caller: Caller) -> Reader {
+        Reader {
+            reads: Reads::new(home.store.clone()),
+            caller,
+        }
+    }
+
+    #[test]
+    fn private_and_absent_models_answer_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Published::new(folder.path());
+        let files = |bytes: &'static [u8]| [("a.txt", Held::Pack, bytes)];
+        home.push("private", &files(b"secret"), &[], &["heads/main"]);
+        let open = home.push(
+            "open",
+            &files(b"open"),
+            &[],
+            &["heads/main", "access/public"],
+        );
+        let anyone = reader(&home, Caller::Anonymous);
+        assert!(anyone.find("acme", "private").unwrap().is_none());
+        assert!(anyone.find("acme", "absent").unwrap().is_none());
+        assert!(anyone.find("nobody", "open").unwrap().is_none());
+        let model = anyone.find("acme", "open").unwrap().unwrap();
+        assert!(model.is_public());
+        assert!(anyone.open(model, open, Vec::new()).unwrap().is_some());
+        let owner = reader(&home, Caller::Owner);
+        assert!(owner.find("acme", "private").unwrap().is_some());
+        assert!(owner.find("acme", "absent").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_version_that_no_ref_named_is_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Published::new(folder.path());
+        let file = [("a.txt", Held::Pack, &b"one"[..])];
+        home.push("open", &file, &[], &["heads/main", "access/public"]);
+        let loose = home.push("open", &[("a.txt", Held::Pack, &b"two"[..])], &[], &[]);
+        for (caller, sees) in [(Caller::Anonymous, false), (Caller::Owner, true)] {
+            let reader = reader(&home, caller);
+            let model = reader.find("acme", "open").unwrap().unwrap();
+            assert_eq!(
+                reader.open(model, loose, Vec::new()).unwrap().is_some(),
+                sees
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_by_hash_are_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Published::new(folder.path());
+        let hash = ChunkHash::of(b"open");
+        home.push(
+            "open",
+            &[("a.txt", Held::Pack, b"open")],
+            &[],
+            &["heads/main", "access/public"],
+        );
+        assert!(reader(&home, Caller::Owner).chunk(hash).await.is_ok());
+        let error = reader(&home, Caller::Anonymous)
+            .chunk(hash)
+            .await
+            .unwrap_err();
+        assert_eq!(error.status().as_u16(), 404);
     }
 }

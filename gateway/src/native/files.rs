@@ -22,8 +22,6 @@ use crate::{
     target::encode_segment,
 };
 
-/// The version whose bytes these are.
-pub(super) const VERSION: HeaderName = HeaderName::from_static("lode-version");
 /// Where a link points to.
 const LINK: HeaderName = HeaderName::from_static("lode-link");
 /// The hash of the list of a file's chunk hashes.
@@ -74,7 +72,7 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     let version = reader.version(&request.params).await?;
     let (file, link) = find(&version, request.params.get("path")).await?;
     let mut headers = HeaderMap::new();
-    headers.insert(VERSION, version.header());
+    version.mark(&mut headers);
     headers.insert(SEQ, ascii(file.seq().to_hex()));
     let digest = data_encoding::BASE64.encode(file.sha256());
     headers.insert(REPR_DIGEST, ascii(format!("sha-256=:{digest}:")));
@@ -146,7 +144,7 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
         next: next.map(|chunk| chunk.offset),
     };
     let mut response = json(StatusCode::OK, &list);
-    response.headers_mut().insert(VERSION, version.header());
+    version.mark(response.headers_mut());
     Ok(response)
 }
 

@@ -5,7 +5,6 @@ use lode_node::read::{ModelAt, RefAt, RefKind};
 use lode_store::VersionId;
 use serde::Serialize;
 
-use super::files::VERSION;
 use crate::{
     answer::{Answer, Problem, json},
     reader::{OpenModel, Reader},
@@ -163,6 +162,6 @@ pub(super) async fn version(reader: Reader, request: Request) -> Answer {
         url: format!("{}/{}", url(at), version.id()),
     };
     let mut response = json(StatusCode::OK, &shown);
-    response.headers_mut().insert(VERSION, version.header());
+    version.mark(response.headers_mut());
     Ok(response)
 }

@@ -10,10 +10,7 @@ use lode_node::read::{TensorAt, parse_rows};
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::{
-    files::{VERSION, ascii},
-    hex, json_list,
-};
+use super::{files::ascii, hex, json_list};
 use crate::{
     answer::{Answer, Problem},
     condition::Etag,
@@ -86,7 +83,7 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
         .ok_or_else(|| Problem::not_found("the tensor's file is not in this version"))?;
     let source = version.reader(stored.clone()).await?;
     let mut headers = HeaderMap::new();
-    headers.insert(VERSION, version.header());
+    version.mark(&mut headers);
     headers.insert(DTYPE, ascii(tensor.dtype.to_string()));
     headers.insert(SHAPE, ascii(shape_text(&shape)));
     let path: Vec<String> = file.path.split('/').map(encode_segment).collect();

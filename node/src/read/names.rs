@@ -170,14 +170,17 @@ impl Reads {
     /// # Errors
     /// The store cannot be read.
     pub fn model(&self, publisher: PublisherId, model: &str) -> Result<ModelAt, ReadError> {
-        let absent = || ReadError::Absent {
-            what: format!("model {publisher}/{model}"),
-        };
-        let known = self.models()?;
-        known
-            .into_iter()
-            .find(|at| at.publisher == publisher && at.model == model)
-            .ok_or_else(absent)
+        if self.ref_set(publisher, model)?.is_empty() {
+            let what = format!("model {publisher}/{model}");
+            return Err(ReadError::Absent { what });
+        }
+        let aliases = self.aliases()?;
+        let alias = aliases.into_iter().find(|(_, bound)| *bound == publisher);
+        Ok(ModelAt {
+            alias: alias.map(|(alias, _)| alias),
+            publisher,
+            model: model.to_owned(),
+        })
     }
 
     /// The branches and tags of a model, branches first, by name.
