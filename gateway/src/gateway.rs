@@ -1,13 +1,6 @@
 //! One request from its head to its answer, whatever the door: guard, table, handler, figures.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{fmt, sync::Arc, time::Instant};
 
 use http_body_util::BodyExt;
 use hyper::{
@@ -15,14 +8,19 @@ use hyper::{
     body::Incoming,
     header::{HeaderValue, SERVER},
 };
-use lode_node::read::Reads;
+use lode_node::{
+    EventSink,
+    command::{Command, Outcome, Status},
+    read::Reads,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{Answer, Problem, Response},
     control::Backend,
     guard::{self, Door},
-    metrics::{Metrics, Page},
+    limits::STORE_FIGURES_AGE_MAX,
+    metrics::{Metrics, Page, write_status},
     native,
     route::{Request, Routes},
     target::Target,
@@ -37,7 +35,7 @@ pub struct Gateway {
     routes: Routes,
     backend: Arc<dyn Backend>,
     metrics: Metrics,
-    ready: AtomicBool,
+    status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
     stopping: CancellationToken,
 }
 
@@ -56,7 +54,7 @@ impl Gateway {
             routes: Routes::new(native::routes()),
             backend,
             metrics: Metrics::default(),
-            ready: AtomicBool::new(true),
+            status: tokio::sync::Mutex::new(None),
             stopping,
         }
     }
@@ -88,14 +86,42 @@ impl Gateway {
 
     /// Whether requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !self.stopping.is_cancelled()
+        !self.stopping.is_cancelled()
     }
 
-    /// All figures, as Prometheus reads them.
+    /// All figures, as Prometheus reads them. Those of the node are at most
+    /// [`STORE_FIGURES_AGE_MAX`] old, so that they may be asked for often.
     pub async fn figures(&self) -> String {
         let mut page = Page::default();
         self.metrics.write(&mut page);
+        if let Some(status) = self.status().await {
+            write_status(&mut page, &status);
+        }
         page.into_text()
+    }
+
+    /// What the node says it is doing, if it says so.
+    async fn status(&self) -> Option<Arc<Status>> {
+        let mut kept = self.status.lock().await;
+        if let Some((taken, status)) = &*kept
+            && taken.elapsed() < STORE_FIGURES_AGE_MAX
+        {
+            return Some(Arc::clone(status));
+        }
+        let backend = Arc::clone(&self.backend);
+        let ask = async move { backend.run(Command::Status, EventSink::discard()).await };
+        match tokio::spawn(ask).await {
+            Ok(Ok(Outcome::Status(status))) => {
+                let status = Arc::new(*status);
+                *kept = Some((Instant::now(), Arc::clone(&status)));
+                Some(status)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the node has no figures");
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Answers one request.

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use lode_node::command::Status;
+
 /// Counts of one route, method and class of status.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -135,6 +137,58 @@ impl Metrics {
     }
 }
 
+/// Writes what a node says of itself. Sums over peers: their number must not make that of series.
+pub fn write_status(page: &mut Page, status: &Status) {
+    page.family("lode_info", "gauge", "The program that runs.");
+    page.value(&format!("{{version=\"{}\"}}", escape(&status.program)), 1);
+    page.gauge(
+        "lode_uptime_seconds",
+        "Seconds since start.",
+        status.uptime_seconds,
+    );
+    page.gauge("lode_models", "Models of the home.", status.models);
+    page.gauge("lode_versions", "Versions kept.", status.versions);
+    page.gauge("lode_chunks", "Chunks held.", status.chunks);
+    page.gauge(
+        "lode_disk_used_bytes",
+        "Allocated bytes of the home.",
+        status.disk_used,
+    );
+    page.gauge(
+        "lode_disk_outside_bytes",
+        "Bytes in files that the user owns.",
+        status.disk_outside,
+    );
+    page.gauge(
+        "lode_disk_free_bytes",
+        "Free bytes of the file system.",
+        status.disk_free,
+    );
+    if let Some(max) = status.disk_max {
+        page.gauge("lode_disk_max_bytes", "Bytes that the home may take.", max);
+    }
+    let connected = status.peers.iter().filter(|peer| peer.connected).count();
+    page.gauge("lode_peers", "Peers known.", status.peers.len());
+    page.gauge(
+        "lode_peers_connected",
+        "Peers with an open connection.",
+        connected,
+    );
+    let received: u64 = status.peers.iter().map(|peer| peer.received).sum();
+    page.gauge(
+        "lode_peers_received_bytes",
+        "Bytes received from the peers known.",
+        received,
+    );
+    let sent: u64 = status.peers.iter().map(|peer| peer.sent).sum();
+    page.gauge(
+        "lode_peers_sent_bytes",
+        "Bytes sent to the peers known.",
+        sent,
+    );
+    page.gauge("lode_jobs", "Commands under way.", status.jobs.len());
+}
+
 /// A page of figures.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -176,7 +230,56 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use lode_node::command::PeerRow;
+
+    #[test]
+    fn figures_of_the_node_are_sums() {
+        let peer = |connected| PeerRow {
+            node: "n".to_owned(),
+            addresses: Vec::new(),
+            connected,
+            path: None,
+            received: 10,
+            sent: 1,
+        };
+        let status = Status {
+            home: "/home".to_owned(),
+            program: "0.1.0".to_owned(),
+            node: None,
+            listen: Vec::new(),
+            http: None,
+            uptime_seconds: 5,
+            peers: vec![peer(true), peer(false)],
+            jobs: Vec::new(),
+            rate_received: 0,
+            rate_sent: 0,
+            models: 2,
+            versions: 3,
+            chunks: 4,
+            disk_used: 5,
+            disk_outside: 6,
+            disk_max: None,
+            disk_free: 7,
+        };
+        let mut page = Page::default();
+        write_status(&mut page, &status);
+        let text = page.into_text();
+        for line in [
+            "lode_info{version=\"0.1.0\"} 1",
+            "lode_disk_used_bytes 5",
+            "lode_peers 2",
+            "lode_peers_connected 1",
+            "lode_peers_received_bytes 20",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} in:\n{text}"
+            );
+        }
+        assert!(!text.contains("lode_disk_max_bytes"));
+    }
 
     #[test]
     fn figures_are_written_as_prometheus_reads_them() {
