@@ -7,7 +7,13 @@
 //!
 //! Paths are absolute. Methods return plain [`io::Error`]s; callers add the path and what they were at.
 
-use std::{ffi::OsString, fmt, io, ops::Range, path::Path, sync::Arc};
+use std::{
+    ffi::OsString,
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -98,6 +104,19 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What is known of a path, which is followed if it is a link.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
 
+    /// Where a symbolic link points; none if the path is something else.
+    ///
+    /// The default is for file systems without links.
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        self.stat(path).map(|_| None)
+    }
+
+    /// Creates a symbolic link at a path that must not exist.
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        let _ = (target, path);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the lock that `path` stands for, or says that another holds it. Dropping releases it.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
 
@@ -130,6 +149,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 
     /// Sets the time of last modification.
     fn set_mtime(&self, mtime_ns: i64) -> io::Result<()>;
+
+    /// Says whether the file may be executed, by whoever may read it; the default is for file systems
+    /// that do not know of it.
+    fn set_exec(&self, exec: bool) -> io::Result<()> {
+        let _ = exec;
+        Ok(())
+    }
 
     /// Makes data and length durable.
     fn sync_data(&self) -> io::Result<()>;

@@ -6,6 +6,7 @@ pub mod container;
 pub mod cut;
 pub mod disk;
 pub mod document;
+pub mod download;
 mod error;
 pub mod gc;
 mod hash;

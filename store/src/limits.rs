@@ -171,3 +171,9 @@ pub const CONTAINERS_OPEN_MAX: usize = 256;
 
 /// Places of one chunk that are looked at for a read.
 pub const PLACES_MAX: usize = 32;
+
+/// Bytes of a piece, the unit of a download's journal: 1 MiB.
+pub const PIECE_BYTES: u32 = 1 << 20;
+
+/// Bytes of unfinished chunks that downloads into packs keep in memory: 128 MiB.
+pub const DOWNLOAD_BUFFER_BYTES_MAX: u64 = 128 << 20;

@@ -5,8 +5,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     ops::Range,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::Path,
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -77,6 +77,18 @@ impl Disk for RealDisk {
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         fs::metadata(path).map(|data| stat_of(&data))
+    }
+
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        if fs::symlink_metadata(path)?.is_symlink() {
+            fs::read_link(path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
@@ -167,6 +179,19 @@ impl DiskFile for RealFile {
             },
         };
         Ok(rustix::fs::futimens(&self.0, &times)?)
+    }
+
+    fn set_exec(&self, exec: bool) -> io::Result<()> {
+        let mode = self.0.metadata()?.permissions().mode();
+        let wanted = if exec {
+            mode | ((mode & 0o444) >> 2)
+        } else {
+            mode & !0o111
+        };
+        if wanted == mode {
+            return Ok(());
+        }
+        self.0.set_permissions(fs::Permissions::from_mode(wanted))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -188,6 +188,17 @@ impl OutsideWriter {
             .map_err(WriteError::io(&path))
     }
 
+    /// Reads back bytes of the outboards.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    pub fn read_outboard_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, WriteError> {
+        let path = self.store.inner().layout.partial_side(self.id);
+        self.side()
+            .read_outboard_at(offset, len)
+            .map_err(WriteError::io(&path))
+    }
+
     /// Makes the place known: `path` (absolute) held the chunks of `table`, one after the other, while
     /// it looked like `pins`. An earlier place of the same path is given up.
     ///

@@ -1,0 +1,307 @@
+//! The start of a download: which way the file goes, and what an earlier try left of it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use super::{
+    Download, DownloadError, JournalHeader, JournalRecord, Options, Packs, SMALL_BYTES, State, all,
+    coverage::{self, piece_hash, piece_range, pieces_of},
+    folder::{self, There},
+    journal::{self, Journal},
+    lock,
+    output::{KeptFile, Output, PartFile, Place},
+    packs::Gather,
+};
+use crate::{
+    container::ContainerId, disk::remove_if_there, outboard, sidecar::ContainerKind,
+    store::WriteError,
+};
+
+impl Download {
+    pub(super) fn begin_store(&mut self, options: &Options) -> Result<State, DownloadError> {
+        let mut new_bytes = 0;
+        let mut held = Vec::new();
+        for chunk in self.plan.chunks() {
+            if self.protection.holds(&self.list.hashes[chunk as usize])? {
+                held.push(chunk);
+            } else {
+                new_bytes += u64::from(self.len_of(chunk));
+            }
+        }
+        let key = self.key(None);
+        let earlier = self.earlier_container(&key)?;
+        if new_bytes == 0 {
+            if let Some((id, journal)) = earlier {
+                self.remove_container(id, &journal)?;
+            }
+            held.iter().for_each(|chunk| self.mark_all(*chunk));
+            return Ok(State::Held);
+        }
+        if let Some((id, path)) = earlier {
+            if let Some(output) = self.resume_container(id, &path, &key)? {
+                return Ok(State::Writing(output));
+            }
+            self.remove_container(id, &path)?;
+        }
+        if self.plan.len <= SMALL_BYTES || new_bytes * 2 < self.plan.len {
+            held.iter().for_each(|chunk| self.mark_all(*chunk));
+            let (packs, own) = match &options.packs {
+                Some(packs) => (packs.clone(), false),
+                None => (Packs::new(&self.store), true),
+            };
+            let gather = Gather::new(packs.clone());
+            return Ok(State::Gathering { gather, packs, own });
+        }
+        let writer = self.store.whole_writer(self.plan.len)?;
+        let header = JournalHeader {
+            key,
+            container: writer.id().0,
+            path: Vec::new(),
+        };
+        self.start_journal(&writer.journal_path(), &header, &[])?;
+        Ok(State::Writing(Output::Whole(writer)))
+    }
+
+    pub(super) fn begin_file(&mut self, place: &Place) -> Result<State, DownloadError> {
+        let disk = self.store.inner().disk.clone();
+        folder::walk(&*disk, &place.root, &place.name, true)?;
+        let key = self.key(Some(place));
+        let name = blake3::Hash::from(key).to_hex();
+        let path = self.store.inner().layout.partial_dir();
+        let journal = path.join(format!("{}.journal", &name[..16]));
+        let exists = || DownloadError::Exists {
+            path: place.path.clone(),
+        };
+        match folder::look(&*disk, &place.path)? {
+            There::Nothing => {}
+            There::Folder => {
+                return Err(DownloadError::InTheWay {
+                    path: place.path.clone(),
+                    found: "a folder where a file must be",
+                });
+            }
+            There::Link if place.force => {}
+            There::Link => return Err(exists()),
+            There::File if self.plan.whole => {
+                let kept = KeptFile::find(&self.store, place, &self.list, &self.outboards)?;
+                if let Some(kept) = kept {
+                    remove_if_there(&*disk, &journal).map_err(DownloadError::io(&journal))?;
+                    remove_if_there(&*disk, &place.part).map_err(DownloadError::io(&place.part))?;
+                    self.plan.chunks().for_each(|chunk| self.mark_all(chunk));
+                    return Ok(State::Kept(kept.into()));
+                }
+                if !place.force {
+                    return Err(exists());
+                }
+            }
+            There::File => {
+                // parts of files are compared once they are complete
+                let stat = disk.stat(&place.path);
+                let len = stat.map_err(DownloadError::io(&place.path))?.len;
+                if !place.force && len != self.plan.len {
+                    return Err(exists());
+                }
+            }
+        }
+        let header = JournalHeader {
+            key,
+            container: 0,
+            path: place.part.as_os_str().as_encoded_bytes().to_vec(),
+        };
+        let io = DownloadError::io(&journal);
+        if journal::look(&*disk, &journal).map_err(&io)?.as_ref() == Some(&header) {
+            let part = PartFile::resume(&self.store, place, self.plan.len, self.plan.whole)?;
+            if let Some(part) = part {
+                let output = Output::Part(part);
+                let records = self.recall(&output, &journal)?;
+                self.start_journal(&journal, &header, &records)?;
+                return Ok(State::Writing(output));
+            }
+        }
+        let part = PartFile::create(&self.store, place, self.plan.len, self.plan.whole)?;
+        if self.plan.len > SMALL_BYTES {
+            self.start_journal(&journal, &header, &[])
+                .inspect_err(|_| part.discard())?;
+        } else {
+            remove_if_there(&*disk, &journal).map_err(io)?;
+        }
+        Ok(State::Writing(Output::Part(part)))
+    }
+
+    /// Names what is received, and where to.
+    fn key(&self, place: Option<&Place>) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("lode download 1");
+        hasher.update(&self.plan.digest);
+        if let Some(place) = place {
+            hasher.update(place.path.as_os_str().as_encoded_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn start_journal(
+        &mut self,
+        path: &Path,
+        header: &JournalHeader,
+        records: &[JournalRecord],
+    ) -> Result<(), DownloadError> {
+        let disk = &self.store.inner().disk;
+        let journal = Journal::create(disk, path, header, records);
+        self.journal = Some(journal.map_err(DownloadError::io(path))?);
+        Ok(())
+    }
+
+    /// The whole container that an earlier try began, and its journal.
+    fn earlier_container(
+        &self,
+        key: &[u8; 32],
+    ) -> Result<Option<(ContainerId, PathBuf)>, DownloadError> {
+        if self.plan.len <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let inner = self.store.inner();
+        let dir = inner.layout.partial_dir();
+        for path in journal::list(&*inner.disk, dir).map_err(DownloadError::io(dir))? {
+            let header = journal::look(&*inner.disk, &path).map_err(DownloadError::io(&path))?;
+            let Some(header) = header else {
+                // a crash came before its first sync: nobody can go on with it
+                let id = path
+                    .file_stem()
+                    .and_then(|stem| stem.to_str()?.parse().ok());
+                match id {
+                    Some(id) => self.remove_container(id, &path)?,
+                    None => {
+                        remove_if_there(&*inner.disk, &path).map_err(DownloadError::io(&path))?
+                    }
+                }
+                continue;
+            };
+            if header.key == *key {
+                return Ok(journal::container(&header).map(|id| (id, path)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn remove_container(&self, id: ContainerId, journal: &Path) -> Result<(), DownloadError> {
+        let inner = self.store.inner();
+        let data = inner.layout.partial_data(id, ContainerKind::Whole);
+        for path in [journal, &data, &inner.layout.partial_side(id)] {
+            remove_if_there(&*inner.disk, path).map_err(DownloadError::io(path))?;
+        }
+        Ok(())
+    }
+
+    fn resume_container(
+        &mut self,
+        id: ContainerId,
+        journal: &Path,
+        key: &[u8; 32],
+    ) -> Result<Option<Output>, DownloadError> {
+        let writer = match self.store.resume_whole_writer(id) {
+            Ok(writer) if writer.len() == self.plan.len => writer,
+            Ok(_) => return Ok(None),
+            Err(WriteError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let output = Output::Whole(writer);
+        let records = self.recall(&output, journal)?;
+        let header = JournalHeader {
+            key: *key,
+            container: id.0,
+            path: Vec::new(),
+        };
+        self.start_journal(journal, &header, &records)?;
+        Ok(Some(output))
+    }
+
+    /// Reads and hashes the pieces that a journal names; returns and marks those that are what it says.
+    fn recall(&self, output: &Output, path: &Path) -> Result<Vec<JournalRecord>, DownloadError> {
+        let disk = &*self.store.inner().disk;
+        let records = journal::read(disk, path).map_err(DownloadError::io(path))?;
+        let mut chunks: BTreeMap<u32, BTreeMap<u8, [u8; 32]>> = BTreeMap::new();
+        for record in records {
+            let known = self.plan.first(record.chunk) == Some(record.chunk);
+            let wanted = || coverage::pieces_wanted(&self.plan.wanted(record.chunk));
+            if known && wanted() & (1 << record.piece) != 0 {
+                let pieces = chunks.entry(record.chunk).or_default();
+                pieces.insert(record.piece, record.hash);
+            }
+        }
+        let chunks: Vec<_> = chunks.into_iter().collect();
+        let good = Mutex::new(Vec::new());
+        all(&chunks, self.plan.len, |(chunk, pieces)| {
+            let kept = self.recall_chunk(output, *chunk, pieces)?;
+            self.mark(*chunk, kept.iter().fold(0, |bits, r| bits | (1 << r.piece)));
+            lock(&good).extend(kept);
+            Ok::<_, DownloadError>(true)
+        })?;
+        Ok(good.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn recall_chunk(
+        &self,
+        output: &Output,
+        chunk: u32,
+        pieces: &BTreeMap<u8, [u8; 32]>,
+    ) -> Result<Vec<JournalRecord>, DownloadError> {
+        let (len, wanted) = (self.len_of(chunk), self.plan.wanted(chunk));
+        let record = |(piece, hash): (&u8, &[u8; 32])| JournalRecord {
+            chunk,
+            piece: *piece,
+            hash: *hash,
+        };
+        let every = pieces_of(&(0..len)).count_ones() as usize == pieces.len();
+        if every && coverage::is_whole(&wanted, &(0..len)) {
+            // the chunk is complete: hashed as such, with its outboard
+            let bytes = output.gather(&self.plan, chunk, &(0..len))?;
+            if let Some((root, pairs)) = bytes.map(|bytes| outboard::compute(&bytes))
+                && root == self.list.hashes[chunk as usize]
+            {
+                output.write_outboard_at(self.outboards.start(chunk), &pairs)?;
+                return Ok(pieces.iter().map(record).collect());
+            }
+        }
+        let mut kept = Vec::new();
+        for (piece, hash) in pieces {
+            let bytes = output.gather(&self.plan, chunk, &piece_range(*piece, len))?;
+            if bytes.is_some_and(|bytes| piece_hash(&wanted, len, *piece, &bytes) == *hash) {
+                kept.push(record((piece, hash)));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// What this process receives right now: a path, in one download at a time.
+#[derive(Debug)]
+pub(super) struct Claim(PathBuf);
+
+static CLAIMS: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+
+impl Claim {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn take(path: &Path) -> Result<Self, DownloadError> {
+        if lock(&CLAIMS).insert(path.to_owned()) {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(DownloadError::Busy {
+                path: path.to_owned(),
+            })
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&CLAIMS).remove(&self.0);
+    }
+}
