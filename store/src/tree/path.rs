@@ -130,8 +130,7 @@ pub fn check_path(path: &str) -> Result<(), PathError> {
     if path.starts_with('/') {
         return Err(PathError::Absolute { path: shown() });
     }
-    let drive = path.as_bytes();
-    if drive.len() >= 2 && drive[0].is_ascii_alphabetic() && drive[1] == b':' {
+    if names_a_drive(path) {
         return Err(PathError::Absolute { path: shown() });
     }
     if path.len() > PATH_BYTES_MAX {
@@ -167,6 +166,11 @@ pub fn check_path(path: &str) -> Result<(), PathError> {
         return Err(PathError::NotNfc { path: shown() });
     }
     Ok(())
+}
+
+/// Whether a path starts with a drive of Windows: a letter and a colon.
+fn names_a_drive(path: &str) -> bool {
+    matches!(path.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
 }
 
 fn is_nfc(path: &str) -> bool {
@@ -320,7 +324,7 @@ pub fn check_link(path: &str, target: &[u8]) -> Result<(), LinkError> {
         return Err(refuse("it is too long"));
     }
     let text = std::str::from_utf8(target).map_err(|_| refuse("it is not UTF-8"))?;
-    if text.starts_with('/') || text.as_bytes().get(1) == Some(&b':') {
+    if text.starts_with('/') || names_a_drive(text) {
         return Err(refuse("it is absolute"));
     }
     if text.chars().any(|c| c.is_control() || c == '\\') {
