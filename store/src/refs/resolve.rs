@@ -236,21 +236,27 @@ impl RefSet {
             .filter(|entry| entry.record.name == thread.name)
     }
 
-    /// The records of a thread that `id` supersedes directly: those that it names, and its signer's own
-    /// before it. They may be unknown.
+    /// The records of a thread that `id` supersedes directly: those that it names, and its signer's last
+    /// ones before it that are not void. They may be unknown.
     fn direct(&self, thread: &Thread, id: RecordId) -> Vec<RecordId> {
         let Some(entry) = self.entry_in(thread, &id) else {
             return Vec::new();
         };
         let record = &entry.record;
-        let before = Self::of_signer(thread, record.signer, ..record.seq).next_back();
-        let before = before.into_iter().flatten().copied();
-        let mut direct = record.supersedes.clone();
-        direct.extend(before);
-        direct
+        let not_void = |id: &RecordId| self.entries[id].weight != Weight::Void;
+        let own = thread.by_signer.get(&record.signer);
+        let before = own
+            .into_iter()
+            .flat_map(|own| own.range(..record.seq).rev());
+        let mut last =
+            before.map(|(_, ids)| ids.iter().copied().filter(not_void).collect::<Vec<_>>());
+        let last = last.find(|ids| !ids.is_empty()).unwrap_or_default();
+        [record.supersedes.as_slice(), &last].concat()
     }
 
-    /// Everything that records of `from` supersede, directly or through others; they may be unknown.
+    /// Everything that records of `from` supersede, directly or through others that are not void; they
+    /// may be unknown. What void records supersede is left alone, as if they were not known: who comes
+    /// later never gets them.
     fn superseded_by(
         &self,
         thread: &Thread,
@@ -260,6 +266,10 @@ impl RefSet {
         let mut todo: Vec<_> = from.into_iter().collect();
         let mut walked: HashSet<_> = todo.iter().copied().collect();
         while let Some(id) = todo.pop() {
+            let known = self.entries.get(&id);
+            if known.is_some_and(|entry| entry.weight == Weight::Void) {
+                continue;
+            }
             for below in self.direct(thread, id) {
                 superseded.insert(below);
                 if walked.insert(below) {

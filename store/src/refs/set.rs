@@ -1,7 +1,6 @@
 //! The ref records of one model, whichever are known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::RangeBounds;
 
 use super::{RefError, RefName, RefRecord, RefState, Weight};
 use crate::identity::{Claim, IdentityLog, Standing};
@@ -115,7 +114,11 @@ impl RefSet {
         let thread = self.threads.entry(name.clone()).or_default();
         thread.name.clone_from(&name);
         let own = thread.by_signer.entry(signer).or_default();
-        let known_later = own.keys().next_back().copied().filter(|known| *known > seq);
+        let is_void = |id: &RecordId| self.entries[id].weight == Weight::Void;
+        let mut later = own.range(seq.saturating_add(1)..).rev();
+        let known_later = later
+            .find(|(_, ids)| !ids.iter().all(is_void))
+            .map(|(seq, _)| *seq);
         let was_cited = thread.cited.contains(&id);
         // in the usual case the heads follow from the record alone
         let below = own.values().next_back().into_iter().flatten();
@@ -138,38 +141,22 @@ impl RefSet {
         own.entry(seq).or_default().push(id);
         thread.cited.extend(&record.supersedes);
 
-        let twins = self
-            .by_seq
-            .entry(signer)
-            .or_default()
-            .entry(seq)
-            .or_default();
-        let first = twins.first().copied();
-        twins.push(id);
-        let twins = twins.clone();
+        let twins = self.by_seq.entry(signer).or_default();
+        twins.entry(seq).or_default().push(id);
+        let weight = Weight::Counts;
         self.entries.insert(
             id,
             Entry {
                 record,
                 signed,
-                weight: Weight::Counts,
+                weight,
             },
         );
-        if let Some(first) = first {
-            let mut names = BTreeSet::new();
-            for twin in twins {
-                let entry = self
-                    .entries
-                    .get_mut(&twin)
-                    .expect("indexed records are known");
-                if entry.weight == Weight::Counts {
-                    entry.weight = Weight::Equivocated;
-                }
-                names.insert(entry.record.name.clone());
-            }
-            for name in names {
-                self.settle_heads(&name);
-            }
+        if let Some(first) = self
+            .weigh_twins(signer, seq)
+            .into_iter()
+            .find(|twin| *twin != id)
+        {
             return Err(RefError::Equivocation {
                 signer,
                 seq,
@@ -205,6 +192,11 @@ impl RefSet {
     /// [`RefError::WrongIdentity`].
     pub fn refresh(&mut self, log: &IdentityLog) -> Result<bool, RefError> {
         self.check_log(log)?;
+        let before: Vec<_> = self
+            .threads
+            .values()
+            .map(|thread| thread.heads.clone())
+            .collect();
         for entry in self.entries.values_mut() {
             let claim = with_claim(&entry.record, |claim| log.check_claim(claim));
             entry.weight = if claim.is_ok() {
@@ -213,26 +205,42 @@ impl RefSet {
                 Weight::Void
             };
         }
-        for by_seq in self.by_seq.values() {
-            for twins in by_seq.values().filter(|twins| twins.len() > 1) {
-                for twin in twins {
-                    let entry = self
-                        .entries
-                        .get_mut(twin)
-                        .expect("indexed records are known");
-                    if entry.weight == Weight::Counts {
-                        entry.weight = Weight::Equivocated;
-                    }
-                }
-            }
+        let several = self.by_seq.iter().flat_map(|(signer, own)| {
+            let several = own.iter().filter(|(_, twins)| twins.len() > 1);
+            several.map(|(seq, _)| (*signer, *seq))
+        });
+        for (signer, seq) in several.collect::<Vec<_>>() {
+            self.weigh_twins(signer, seq);
         }
-        let mut changed = false;
         for name in self.threads.keys().cloned().collect::<Vec<_>>() {
-            let before = self.threads[&name].heads.clone();
             self.settle_heads(&name);
-            changed |= self.threads[&name].heads != before;
         }
-        Ok(changed)
+        Ok(!before
+            .iter()
+            .eq(self.threads.values().map(|thread| &thread.heads)))
+    }
+
+    /// Weighs the records of one signer and sequence: if more than one is not void, none of them
+    /// counts. Answers those, if there are several.
+    fn weigh_twins(&mut self, signer: KeyId, seq: u64) -> Vec<RecordId> {
+        let mut twins = self.by_seq[&signer][&seq].clone();
+        twins.retain(|id| self.entries[id].weight != Weight::Void);
+        if twins.len() < 2 {
+            return Vec::new();
+        }
+        let mut names = BTreeSet::new();
+        for twin in &twins {
+            let entry = self
+                .entries
+                .get_mut(twin)
+                .expect("indexed records are known");
+            entry.weight = Weight::Equivocated;
+            names.insert(entry.record.name.clone());
+        }
+        for name in names {
+            self.settle_heads(&name);
+        }
+        twins
     }
 
     /// Refuses what is over the limits, so that no delegate can use up the room of the others.
@@ -317,8 +325,15 @@ impl RefSet {
     pub fn equivocations(&self) -> Vec<Equivocation<'_>> {
         let mut proofs = Vec::new();
         for (signer, own) in &self.by_seq {
-            for (seq, twins) in own.iter().filter(|(_, twins)| twins.len() > 1) {
-                let records = twins.iter().map(|id| &self.entries[id].signed).collect();
+            for (seq, twins) in own {
+                let entries = twins.iter().map(|id| &self.entries[id]);
+                let records: Vec<_> = entries
+                    .filter(|entry| entry.weight == Weight::Equivocated)
+                    .map(|entry| &entry.signed)
+                    .collect();
+                if records.is_empty() {
+                    continue;
+                }
                 proofs.push(Equivocation {
                     signer: *signer,
                     seq: *seq,
@@ -336,19 +351,6 @@ impl RefSet {
         let names = self.threads.keys();
         let ids = names.flat_map(|name| self.in_order(name));
         ids.map(|id| &self.entries[&id].signed).collect()
-    }
-
-    /// The records of one signer in one thread with a sequence in `range`.
-    pub(super) fn of_signer<'a>(
-        thread: &'a Thread,
-        signer: KeyId,
-        range: impl RangeBounds<u64> + 'a,
-    ) -> impl DoubleEndedIterator<Item = &'a Vec<RecordId>> + 'a {
-        let own = thread.by_signer.get(&signer);
-        own.into_iter().flat_map(move |own| {
-            own.range((range.start_bound().cloned(), range.end_bound().cloned()))
-                .map(|(_, ids)| ids)
-        })
     }
 }
 

@@ -779,6 +779,40 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
+/// What takes long without optimisation, made once: an identity, its key and a delegate, and the same
+/// identity after the delegate ended at several sequences.
+struct Fixture {
+    log: IdentityLog,
+    ids: [crate::signature::KeyId; 2],
+    ended: Vec<(IdentityLog, u64)>,
+}
+
+fn fixture() -> &'static Fixture {
+    static FIXTURE: std::sync::OnceLock<Fixture> = std::sync::OnceLock::new();
+    FIXTURE.get_or_init(|| {
+        let log = log();
+        let ids = [key(1).id(), key(3).id()];
+        let ended = (0..5).map(|last| {
+            let mut log = log.clone();
+            let revoked = log.revoke(Ended { key: ids[1], last }, &[&key(1)]).unwrap();
+            log.apply(revoked).unwrap();
+            (log, last)
+        });
+        Fixture {
+            ended: ended.collect(),
+            log,
+            ids,
+        }
+    })
+}
+
+fn record_by(log: &IdentityLog, signer: crate::signature::KeyId, seq: u64) -> RefRecord {
+    RefRecord {
+        signer,
+        ..record_of(log, 3, seq)
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -788,10 +822,9 @@ proptest! {
     fn what_refs_are_at_does_not_depend_on_the_order_of_arrival(
         steps in steps(),
         orders in prop::collection::vec(any::<u32>(), 12),
+        ends_at in 0..5u8,
     ) {
-        static FIXTURE: std::sync::OnceLock<(IdentityLog, [crate::signature::KeyId; 2])> =
-            std::sync::OnceLock::new();
-        let (log, ids) = FIXTURE.get_or_init(|| (log(), [key(1).id(), key(3).id()]));
+        let Fixture { log, ids, ended } = fixture();
         let records = history(log, *ids, steps);
         let model = Model::new(records.clone());
         let mut in_order = refs(log);
@@ -807,6 +840,40 @@ proptest! {
                 prop_assert!(err.is_kept());
             }
         }
+        // whoever comes after a key has ended gets the rest, and the same answers
+        let (ended_log, last) = &ended[usize::from(ends_at)];
+        let mut weighed = shuffled.clone();
+        weighed.refresh(ended_log).unwrap();
+        let left: Vec<_> = records
+            .iter()
+            .filter(|record| record.signer != ids[1] || record.seq <= *last)
+            .cloned()
+            .collect();
+        let mut late = refs(log);
+        for record in &left {
+            let _ = late.admit(RecordId::of(&record.encode()), record.clone(), unsigned(record));
+        }
+        let left = Model::new(left);
+        for name in [MAIN, "tags/v1", PUBLIC_REF] {
+            let state = weighed.resolve(name);
+            prop_assert_eq!(&state, &late.resolve(name));
+            let forked = matches!(state, RefState::Fork { .. });
+            prop_assert_eq!((state.served(), forked), left.served(name));
+        }
+        prop_assert_eq!(weighed.is_public(), late.is_public());
+        prop_assert_eq!(weighed.is_public(), left.is_public());
+        prop_assert_eq!(weighed.equivocations().len(), late.equivocations().len());
+        // and later records are weighed alike
+        for set in [&mut weighed, &mut late] {
+            let next = RefRecord {
+                seq: 100,
+                supersedes: records.first().map(|record| RecordId::of(&record.encode())).into_iter().collect(),
+                ..record_by(log, ids[0], 100)
+            };
+            let _ = set.admit(RecordId::of(&next.encode()), next.clone(), unsigned(&next));
+        }
+        prop_assert_eq!(weighed.resolve(MAIN), late.resolve(MAIN));
+
         for set in [&in_order, &shuffled] {
             prop_assert_eq!(set.len(), records.len(), "everything is kept");
             for name in [MAIN, "tags/v1", PUBLIC_REF] {
