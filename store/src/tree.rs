@@ -124,6 +124,14 @@ impl Tree {
     /// # Errors
     /// When a path or a file is not permitted, or two paths collide.
     pub fn new(mut files: Vec<File>) -> Result<Self, TreeError> {
+        if files.len() > TREE_FILES_MAX {
+            let (found, max) = (files.len() as u64, TREE_FILES_MAX as u64);
+            return Err(TreeError::TooLarge {
+                what: "files",
+                found,
+                max,
+            });
+        }
         files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
         for file in &files {
             file.check()?;
@@ -223,14 +231,6 @@ impl Tree {
 
     /// Checks what concerns several files.
     fn check(&self) -> Result<(), TreeError> {
-        if self.files.len() > TREE_FILES_MAX {
-            let (found, max) = (self.files.len() as u64, TREE_FILES_MAX as u64);
-            return Err(TreeError::TooLarge {
-                what: "files",
-                found,
-                max,
-            });
-        }
         PathSet::check(self.files.iter().map(|file| file.path.as_str()))?;
         let sizes = self.files.iter().map(|file| file.size);
         sizes

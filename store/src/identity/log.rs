@@ -144,11 +144,23 @@ impl IdentityLog {
             });
         }
         let signers = signed.verified(Context::Identity);
+        self.admit(id, prev, record, signed, &signers)
+    }
+
+    /// Takes in a record that `signers` rightly signed.
+    fn admit(
+        &mut self,
+        id: RecordId,
+        prev: RecordId,
+        record: IdentityRecord,
+        signed: Signed,
+        signers: &[KeyId],
+    ) -> Result<Applied, IdentityError> {
         let extends = prev == self.head() && self.nodes[&prev].followers.is_empty();
         let rank = if extends {
-            self.state.check(&record, &signers)?
+            self.state.check(&record, signers)?
         } else {
-            self.replay(prev).check(&record, &signers)?
+            self.replay(prev).check(&record, signers)?
         };
         self.check_room(rank)?;
         self.insert(
@@ -335,6 +347,18 @@ impl IdentityLog {
     /// `op` on `model`: what a signature on an old version is checked against.
     pub fn ever_authorised(&self, key: KeyId, op: Operation, model: &str) -> bool {
         self.state.ever_authorised(key, op, model)
+    }
+
+    /// Applies a record as if `signers` had signed it.
+    #[cfg(test)]
+    pub(super) fn apply_unsigned(
+        &mut self,
+        record: IdentityRecord,
+        signers: &[KeyId],
+    ) -> Result<Applied, IdentityError> {
+        let signed = Signed::new(Context::Identity, record.encode(), &[]);
+        let prev = record.prev.expect("not the first record");
+        self.admit(signed.id(), prev, record, signed, signers)
     }
 
     #[cfg(test)]

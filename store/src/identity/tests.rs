@@ -574,6 +574,67 @@ fn limits_of_records_hold_by_one() {
     assert!(IdentityRecord::decode(&[0; RECORD_BODY_BYTES_MAX + 1]).is_err());
 }
 
+#[test]
+fn a_log_has_a_bounded_length_and_room_for_a_rotation() {
+    let mut log = log();
+    let mut lead = delegation(3, &[Operation::Push, Operation::Delegate], &["*"]);
+    lead.depth = 2;
+    let made = log.delegate(lead, &[&key(1)]);
+    log.add(made);
+    let [by_keys, by_delegate] = [key(1).id(), key(3).id()];
+    let next = |log: &IdentityLog, by: Option<crate::signature::KeyId>| {
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&log.len().to_le_bytes());
+        let key = PublicKey {
+            alg: "later".into(),
+            key: bytes.to_vec(),
+        };
+        let op = IdentityOp::Delegate(Delegation::new(key, &[Operation::Push], &["*"]));
+        IdentityRecord {
+            seq: log.len(),
+            prev: Some(log.head()),
+            by,
+            op,
+        }
+    };
+    for _ in 0..IDENTITY_DELEGATE_RECORDS_MAX {
+        let record = next(&log, Some(by_delegate));
+        assert_eq!(
+            log.apply_unsigned(record, &[by_delegate]),
+            Ok(Applied::InForce)
+        );
+    }
+    let err = log
+        .apply_unsigned(next(&log, Some(by_delegate)), &[by_delegate])
+        .unwrap_err();
+    assert_eq!(
+        err,
+        IdentityError::TooManyRecords {
+            max: IDENTITY_DELEGATE_RECORDS_MAX
+        }
+    );
+    // two records by the keys are there already
+    for _ in 2..IDENTITY_RECORDS_MAX {
+        assert_eq!(
+            log.apply_unsigned(next(&log, None), &[by_keys]),
+            Ok(Applied::InForce)
+        );
+    }
+    let err = log
+        .apply_unsigned(next(&log, None), &[by_keys])
+        .unwrap_err();
+    assert_eq!(
+        err,
+        IdentityError::TooManyRecords {
+            max: IDENTITY_RECORDS_MAX
+        }
+    );
+    let rotated = log
+        .rotate(KeySet::one(key(2).public()), [0; 32], vec![], &[&key(2)])
+        .unwrap();
+    assert_eq!(log.apply(rotated), Ok(Applied::InForce));
+}
+
 /// The definition of the chain in force, as a recursion over sets.
 fn model(all: &[IdentityRecord], at: RecordId) -> RecordId {
     fn right(all: &[IdentityRecord], record: &IdentityRecord) -> u8 {

@@ -592,6 +592,20 @@ fn limits_of_ref_records_hold_by_one() {
         }
     );
     assert!(refs.apply(&log, forge(&log, 4, 1, 1, |_| {})).is_ok());
+    // and the flood of all delegates leaves room for the identity's own keys
+    let entry = refs.entries.values().next().unwrap().clone();
+    for n in refs.len()..REF_RECORDS_MAX {
+        refs.entries
+            .insert(RecordId::of(&n.to_le_bytes()), entry.clone());
+    }
+    let err = refs.apply(&log, forge(&log, 4, 2, 1, |_| {})).unwrap_err();
+    assert_eq!(
+        err,
+        RefError::TooManyRecords {
+            max: REF_RECORDS_MAX
+        }
+    );
+    assert!(refs.apply(&log, forge(&log, 1, 1, 1, |_| {})).is_ok());
 }
 
 fn record_of(log: &IdentityLog, seed: u8, seq: u64) -> RefRecord {

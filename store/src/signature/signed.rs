@@ -235,22 +235,27 @@ fn verified(sigs: &[Signature], context: Context, hash: &[u8; 32]) -> Vec<KeyId>
     keys
 }
 
+/// Adds the right ones of `from` to `into`, in the place of wrong or unknown ones where there is no
+/// room: a stranger who fills a record with those must not keep others out.
 fn merge(into: &mut Vec<Signature>, from: &[Signature], context: Context, hash: &[u8; 32]) -> bool {
+    let is_right = |sig: &Signature| sig.verify(context, hash).is_ok();
     let mut merged = false;
     for sig in from {
-        if into.len() >= SIGNATURES_MAX {
-            break;
-        }
         let known = into
             .iter()
             .position(|old| old.alg == sig.alg && old.key == sig.key);
-        let known_is_right = known.is_some_and(|at| into[at].verify(context, hash).is_ok());
-        if known_is_right || sig.verify(context, hash).is_err() {
+        if known.is_some_and(|at| is_right(&into[at])) || !is_right(sig) {
             continue;
         }
-        match known {
+        let room = into.len() < SIGNATURES_MAX;
+        let replaced = match known {
+            None if !room => into.iter().position(|old| !is_right(old)),
+            known => known,
+        };
+        match replaced {
             Some(at) => into[at] = sig.clone(),
-            None => into.push(sig.clone()),
+            None if room => into.push(sig.clone()),
+            None => break,
         }
         merged = true;
     }

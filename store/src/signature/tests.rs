@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::VersionId;
-use crate::limits::{SIGNATURE_BYTES_MAX, SIGNATURES_MAX};
+use crate::limits::{RECORD_BODY_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURES_MAX, SIGNED_BYTES_MAX};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -95,6 +95,24 @@ fn merging_takes_right_signatures_and_leaves_wrong_ones() {
 }
 
 #[test]
+fn a_record_full_of_strangers_signatures_takes_right_ones() {
+    let mut full = Signed::new(Context::Ref, &b"body"[..], &[]);
+    let stranger = |n| Signature {
+        alg: "later".into(),
+        key: KeyId([n; 32]),
+        sig: vec![],
+    };
+    full.sigs = (0..SIGNATURES_MAX as u8).map(stranger).collect();
+    let right = Signed::new(Context::Ref, &b"body"[..], &[&key(1)]);
+    assert!(full.merge(Context::Ref, &right));
+    assert_eq!(full.verified(Context::Ref), [key(1).id()]);
+    assert_eq!(
+        Signed::decode(&full.encode()).unwrap().signatures().len(),
+        SIGNATURES_MAX
+    );
+}
+
+#[test]
 fn version_signatures_travel_without_the_version() {
     let id = VersionId::of(b"version");
     let signatures = VersionSignatures::new(id, &[&key(1)]);
@@ -145,6 +163,27 @@ fn lengths_are_bounded() {
     assert!(decode(vec![sig(ED25519, 0, 63)]).is_err());
     assert!(decode(vec![sig("later", 1, 0), sig("later", 0, 0)]).is_err());
     assert!(decode(vec![sig("later", 1, 0), sig("later", 1, 1)]).is_err());
+}
+
+#[test]
+fn a_record_has_a_bounded_length() {
+    let body = |len| {
+        Signed {
+            body: vec![0; len].into(),
+            sigs: vec![],
+        }
+        .encode()
+    };
+    assert!(Signed::decode(&body(RECORD_BODY_BYTES_MAX)).is_ok());
+    assert!(Signed::decode(&body(RECORD_BODY_BYTES_MAX + 1)).is_err());
+    let over = Signed::decode(&[0; SIGNED_BYTES_MAX + 1]).unwrap_err();
+    assert!(matches!(
+        over,
+        DocumentError::TooLarge {
+            max: SIGNED_BYTES_MAX,
+            ..
+        }
+    ));
 }
 
 #[test]

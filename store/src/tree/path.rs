@@ -218,11 +218,11 @@ pub fn fold_path(path: &str) -> String {
     path.chars().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Finds paths that would overwrite one another. Holds 16 bytes a path beside the paths themselves.
+/// Finds paths that would overwrite one another. Holds some 80 bytes a path beside the paths.
 #[derive(Debug)]
 pub struct PathSet<'a> {
     paths: Vec<&'a str>,
-    /// Hash of the folded path -> the first path that has it; the rest by probing.
+    /// Hash of the folded path -> the paths that have it.
     by_fold: HashMap<u64, Vec<u32>>,
     hasher: RandomState,
 }

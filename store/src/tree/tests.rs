@@ -281,25 +281,48 @@ fn limits_of_a_file_hold_by_one() {
 
 #[test]
 fn a_tree_has_a_bounded_number_of_files() {
-    let files = |n: usize| {
-        (0..n)
-            .map(|n| file(&format!("{n:06}"), b"x"))
-            .collect::<Vec<_>>()
+    let over = vec![file("f", b"x"); TREE_FILES_MAX + 1];
+    let err = Tree::new(over).unwrap_err();
+    assert!(matches!(err, TreeError::TooLarge { what: "files", .. }));
+    // the count alone is enough to refuse a document
+    let with_count = |count: &[u8]| {
+        let mut head = MapWriter::new()
+            .u64("lode", FORMAT)
+            .text("kind", "tree")
+            .finish();
+        head[0] += 1;
+        head.extend(b"\x65files\x9a");
+        head.extend(count);
+        match Tree::decode(&head).unwrap_err() {
+            TreeError::Document(err) => err,
+            other => panic!("{other}"),
+        }
     };
-    let over = files(TREE_FILES_MAX + 1);
     assert!(matches!(
-        Tree::decode(&forged(over.clone())),
-        Err(TreeError::Document(DocumentError::TooLong { .. }))
+        with_count(b"\x00\x03\x0d\x40"),
+        DocumentError::CutShort { .. }
     ));
     assert!(matches!(
-        Tree::new(over),
-        Err(TreeError::TooLarge { what: "files", .. })
+        with_count(b"\x00\x03\x0d\x41"),
+        DocumentError::TooLong { found: 200_001, .. }
     ));
-    let tree = Tree::new(files(TREE_FILES_MAX)).unwrap();
-    assert_eq!(
-        Tree::decode(&tree.encode()).unwrap().files().len(),
-        TREE_FILES_MAX
-    );
+}
+
+#[test]
+fn a_tree_has_a_bounded_number_of_bytes() {
+    let err = Tree::decode(&vec![0; TREE_BYTES_MAX + 1]).unwrap_err();
+    assert!(matches!(
+        err,
+        TreeError::Document(DocumentError::TooLarge {
+            max: TREE_BYTES_MAX,
+            ..
+        })
+    ));
+    let err = Tree::decode(&vec![0; TREE_BYTES_MAX]).unwrap_err();
+    assert!(matches!(
+        err,
+        TreeError::Document(DocumentError::WrongType { .. })
+    ));
 }
 
 #[test]
