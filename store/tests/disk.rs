@@ -5,7 +5,11 @@
 mod basic;
 #[path = "disk/common.rs"]
 mod common;
+#[path = "disk/crash.rs"]
+mod crash;
 #[path = "disk/gc.rs"]
 mod gc;
+#[path = "disk/planted.rs"]
+mod planted;
 #[path = "disk/signed.rs"]
 mod signed;

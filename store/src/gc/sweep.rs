@@ -182,15 +182,19 @@ impl Run<'_> {
         changes.remove_container(id)?;
         changes.commit()?;
         inner.open.forget(id);
-        let mut bytes = 0;
-        // the sidecar first: data without one is nothing
-        for path in [
+        let (side, data) = (
             inner.layout.side(id),
             inner.layout.data(id, known.header.kind),
-        ] {
-            bytes += inner.disk.stat(&path).map_or(0, |stat| stat.allocated);
-            remove_if_there(&*inner.disk, &path).map_err(WriteError::io(&path))?;
-        }
+        );
+        let dir = inner.layout.dir(id);
+        let bytes = [&side, &data]
+            .map(|path| inner.disk.stat(path).map_or(0, |stat| stat.allocated))
+            .iter()
+            .sum::<u64>();
+        // data without a sidecar is nothing; a sidecar without data would be a loss
+        remove_if_there(&*inner.disk, &side).map_err(WriteError::io(&side))?;
+        inner.disk.sync_dir(&dir).map_err(WriteError::io(&dir))?;
+        remove_if_there(&*inner.disk, &data).map_err(WriteError::io(&data))?;
         self.done.bytes += bytes;
         self.done.containers_removed += 1;
         Ok(())

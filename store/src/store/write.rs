@@ -170,22 +170,27 @@ impl Store {
             .disk
             .create_dir_all(&dir)
             .map_err(WriteError::io(&dir))?;
+        let sync_dir = || {
+            inner.disk.sync_dir(&dir).map_err(|e| {
+                inner.poison(&dir);
+                WriteError::io(&dir)(e)
+            })
+        };
         if sealing.data.is_some() {
             let place = inner.layout.data(id, kind);
             inner
                 .disk
                 .rename(&data_path, &place)
                 .map_err(WriteError::io(&place))?;
+            // no crash leaves a sidecar without its container: that would be a loss
+            sync_dir()?;
         }
         let side_place = inner.layout.side(id);
         inner
             .disk
             .rename(&side_path, &side_place)
             .map_err(WriteError::io(&side_place))?;
-        inner.disk.sync_dir(&dir).map_err(|e| {
-            inner.poison(&dir);
-            WriteError::io(&dir)(e)
-        })?;
+        sync_dir()?;
         if path.is_some() {
             self.append_entered(&[Record::outside(id, &pins, path_bytes)])?;
         }
