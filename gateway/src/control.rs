@@ -21,7 +21,7 @@ use hyper::{
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use lode_node::{
-    EventSink,
+    EventSink, Node,
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
     read::Reads,
 };
@@ -56,6 +56,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What the home holds.
     fn reads(&self) -> &Reads;
+}
+
+impl Backend for Node {
+    fn run(&self, command: Command, events: EventSink) -> Run<'_> {
+        Box::pin(Self::run(self, command, events))
+    }
+
+    fn reads(&self) -> &Reads {
+        Self::reads(self)
+    }
 }
 
 impl<B: Backend> Backend for Arc<B> {

@@ -33,6 +33,17 @@ pub enum KeyError {
     Randomness(String),
 }
 
+impl KeyError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> lode_store::ErrorKind {
+        match self {
+            Self::Io { .. } | Self::Randomness(_) => lode_store::ErrorKind::Io,
+            Self::Damaged(_) => lode_store::ErrorKind::Corrupt,
+            Self::Exposed(_) => lode_store::ErrorKind::Refused,
+        }
+    }
+}
+
 /// The kinds of key a home has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {

@@ -1,8 +1,26 @@
 //! The running peer: the only place that joins the store with everything built on it.
 
+mod check;
 pub mod command;
+mod diff;
+mod doors;
 mod events;
+mod failure;
 pub mod keys;
+mod lineage;
+mod models;
+mod network;
+mod node;
+mod publisher;
+mod pull;
+mod push;
 pub mod read;
+mod refs;
+mod remove;
+mod resolve;
+mod share;
+mod status;
 
 pub use events::{EventSink, JobGuard, Jobs};
+pub use network::{Network, NetworkOptions};
+pub use node::{Node, NodeOptions};

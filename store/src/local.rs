@@ -5,6 +5,8 @@
 //! | `keep/VERSION` | DAG-CBOR `{"own": bool, "time": u64}`: held here, made here or pulled, since when |
 //! | `pin/VERSION` | the same: stays whatever the home's size |
 //! | `used/VERSION` | the same: when it was last used, to the hour |
+//! | `gone/PUBLISHER/MODEL` | empty: the model was removed from this home, and is not listed |
+//! | `own/publisher` | the home's own publisher, 32 bytes |
 //! | `alias/ALIAS` | publisher, 32 bytes |
 //! | `peer/NODE` | addresses, DAG-CBOR |
 //! | `cap/PUBLISHER/MODEL` | a signed capability |

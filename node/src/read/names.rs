@@ -152,6 +152,7 @@ impl Reads {
             .store()
             .models()?
             .into_iter()
+            .filter(|(publisher, model)| self.is_here(publisher, model))
             .map(|(publisher, model)| {
                 let alias = aliases.iter().find(|(_, bound)| *bound == publisher);
                 ModelAt {
@@ -165,22 +166,27 @@ impl Reads {
         Ok(models)
     }
 
+    /// Whether a model is more than what is left of one that was removed.
+    fn is_here(&self, publisher: &PublisherId, model: &str) -> bool {
+        let gone = self.store().local_get(&format!("gone/{publisher}/{model}"));
+        let refs = self.store().ref_set(publisher, model);
+        !gone.is_ok_and(|gone| gone.is_some())
+            && refs.is_ok_and(|refs| refs.iter().next().is_some())
+    }
+
     /// The model of this publisher and name, when this home knows it.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn model(&self, publisher: PublisherId, model: &str) -> Result<ModelAt, ReadError> {
-        if self.ref_set(publisher, model)?.is_empty() {
-            let what = format!("model {publisher}/{model}");
-            return Err(ReadError::Absent { what });
-        }
-        let aliases = self.aliases()?;
-        let alias = aliases.into_iter().find(|(_, bound)| *bound == publisher);
-        Ok(ModelAt {
-            alias: alias.map(|(alias, _)| alias),
-            publisher,
-            model: model.to_owned(),
-        })
+        let absent = || ReadError::Absent {
+            what: format!("model {publisher}/{model}"),
+        };
+        let known = self.models()?;
+        known
+            .into_iter()
+            .find(|at| at.publisher == publisher && at.model == model)
+            .ok_or_else(absent)
     }
 
     /// The branches and tags of a model, branches first, by name.

@@ -123,6 +123,11 @@ impl RefSet {
         all.filter(|(_, state)| *state != RefState::Absent)
     }
 
+    /// The full names of all refs that a record ever set, those that are deleted too.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.threads.keys().map(String::as_str)
+    }
+
     /// The refs that are forked, by name.
     pub fn forks(&self) -> impl Iterator<Item = (&str, RefState)> {
         self.iter()

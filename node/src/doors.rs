@@ -1,0 +1,411 @@
+//! What peers may see of the store: the source, the access rule and the records behind both protocols.
+//!
+//! Every question ends in `access::grant`. Documents and chunks are reachable through the versions
+//! that name them; which documents belong to which versions is kept in memory and made anew when
+//! versions or refs change.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use lode_store::{
+    ChunkHash, ChunkReader, PublisherId, Store, VersionId,
+    access::{self, AccessView, Visible},
+    capability::Capability,
+    identity::Operation,
+    manifest::VersionBytes,
+    refs::RefRecord,
+    signature::Signed,
+    sync::{
+        message::PeerAddr,
+        source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
+    },
+    tree::{ChunkList, Tree},
+};
+
+use crate::publisher::now;
+
+/// Chunk hashes whose models were looked up lately: how many are remembered.
+const CHUNKS_REMEMBERED_MAX: usize = 4096;
+
+/// Versions that are walked from those that refs name, to find one that none names.
+const ANCESTORS_MAX: usize = 10_000;
+
+/// The doors of one store.
+#[derive(Debug)]
+pub(crate) struct StoreDoors {
+    store: Store,
+    reach: Mutex<Reach>,
+}
+
+/// Which versions lead to a document.
+#[derive(Debug, Default)]
+struct Reach {
+    /// The versions that were walked, with their models.
+    versions: HashMap<VersionId, Walked>,
+    /// Documents by hash: the versions that need them.
+    documents: HashMap<ChunkHash, Vec<VersionId>>,
+    /// Chunks that were asked for by their own hash.
+    chunks: HashMap<ChunkHash, Vec<VersionId>>,
+}
+
+#[derive(Debug, Clone)]
+struct Walked {
+    publisher: PublisherId,
+    model: String,
+    sequences: Vec<ChunkHash>,
+}
+
+impl StoreDoors {
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            reach: Mutex::default(),
+        }
+    }
+
+    /// The versions that lead to `hash`.
+    fn versions_of(&self, hash: &ChunkHash) -> Vec<(VersionId, Walked)> {
+        let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.refresh(&mut reach) {
+            tracing::warn!(%error, "the versions of the home cannot be listed");
+            return Vec::new();
+        }
+        let found = match reach.documents.get(hash) {
+            Some(found) => found.clone(),
+            None => match reach.chunks.get(hash) {
+                Some(found) => found.clone(),
+                None => {
+                    let found = self.holders(&reach, hash);
+                    if reach.chunks.len() >= CHUNKS_REMEMBERED_MAX {
+                        reach.chunks.clear();
+                    }
+                    reach.chunks.insert(*hash, found.clone());
+                    found
+                }
+            },
+        };
+        found
+            .into_iter()
+            .filter_map(|id| Some((id, reach.versions.get(&id)?.clone())))
+            .collect()
+    }
+
+    /// Walks versions that are new and forgets those that are no longer kept.
+    fn refresh(&self, reach: &mut Reach) -> Result<(), lode_store::store::ReadError> {
+        let kept: HashSet<VersionId> = self
+            .store
+            .local_prefix("keep/")?
+            .into_iter()
+            .filter_map(|(key, _)| key.strip_prefix("keep/")?.parse().ok())
+            .collect();
+        if reach.versions.len() == kept.len()
+            && kept.iter().all(|id| reach.versions.contains_key(id))
+        {
+            return Ok(());
+        }
+        let gone: Vec<VersionId> = reach
+            .versions
+            .keys()
+            .filter(|id| !kept.contains(*id))
+            .copied()
+            .collect();
+        if !gone.is_empty() {
+            *reach = Reach::default();
+        }
+        for id in kept {
+            if !reach.versions.contains_key(&id) {
+                self.walk(reach, id)?;
+            }
+        }
+        reach.chunks.clear();
+        Ok(())
+    }
+
+    fn walk(&self, reach: &mut Reach, id: VersionId) -> Result<(), lode_store::store::ReadError> {
+        let Some(bytes) = self.store.document(&id.into())? else {
+            return Ok(());
+        };
+        let Ok(version) = VersionBytes::decode_as(id, bytes) else {
+            return Ok(());
+        };
+        let Some(publisher) = version.doc.publisher else {
+            return Ok(());
+        };
+        let mut documents = vec![ChunkHash::from(id), ChunkHash::from(version.doc.tree)];
+        let mut sequences = Vec::new();
+        if let Some(bytes) = self.store.document(&version.doc.tree.into())?
+            && let Ok(tree) = Tree::decode(&bytes)
+        {
+            for file in tree.files() {
+                documents.extend([file.chunks.seq, file.chunks.lengths]);
+                sequences.push(file.chunks.seq);
+            }
+        }
+        for document in documents {
+            let versions = reach.documents.entry(document).or_default();
+            if !versions.contains(&id) {
+                versions.push(id);
+            }
+        }
+        sequences.sort_unstable();
+        sequences.dedup();
+        reach.versions.insert(
+            id,
+            Walked {
+                publisher,
+                model: version.doc.model,
+                sequences,
+            },
+        );
+        Ok(())
+    }
+
+    /// The versions with a file that has this chunk: reads chunk lists, so answers are remembered.
+    fn holders(&self, reach: &Reach, hash: &ChunkHash) -> Vec<VersionId> {
+        let mut by_sequence: HashMap<ChunkHash, bool> = HashMap::new();
+        let mut found = Vec::new();
+        for (id, walked) in &reach.versions {
+            let holds = walked.sequences.iter().any(|sequence| {
+                *by_sequence.entry(*sequence).or_insert_with(|| {
+                    let bytes = self.store.document(sequence).ok().flatten();
+                    bytes.is_some_and(|bytes| {
+                        bytes.chunks_exact(32).any(|part| part == hash.as_bytes())
+                    })
+                })
+            });
+            if holds {
+                found.push(*id);
+            }
+        }
+        found
+    }
+
+    /// The caller as the access function knows it: with the capabilities that hold.
+    fn known(&self, caller: &Caller, publisher: &PublisherId) -> access::Caller {
+        let log = self.store.identity(publisher).ok().flatten();
+        let capabilities = caller
+            .capabilities
+            .iter()
+            .filter_map(|bytes| {
+                Capability::verify(&Signed::decode(bytes).ok()?, log.as_deref()?, now()).ok()
+            })
+            .collect();
+        access::Caller::Peer {
+            id: *caller.id.as_bytes(),
+            capabilities,
+        }
+    }
+
+    fn may_read_version(&self, caller: &Caller, id: &VersionId, walked: &Walked) -> bool {
+        let known = self.known(caller, &walked.publisher);
+        access::grant(
+            self,
+            &known,
+            Some(id),
+            &walked.publisher,
+            &walked.model,
+            now(),
+        )
+        .reads()
+    }
+}
+
+impl AccessView for StoreDoors {
+    fn is_public(&self, publisher: &PublisherId, model: &str) -> bool {
+        self.store
+            .ref_set(publisher, model)
+            .is_ok_and(|refs| refs.is_public())
+    }
+
+    fn has_version(&self, publisher: &PublisherId, model: &str, version: &VersionId) -> bool {
+        vouched_here(&self.store, publisher, model, version)
+    }
+}
+
+/// Whether records of this home tie a version to its model: a signed ref names it or a version that
+/// follows from it, or a key of the publisher signed it.
+pub(crate) fn vouched_here(
+    store: &Store,
+    publisher: &PublisherId,
+    model: &str,
+    version: &VersionId,
+) -> bool {
+    let Ok(refs) = store.ref_set(publisher, model) else {
+        return false;
+    };
+    let mut named: Vec<VersionId> = refs.versions().into_iter().collect();
+    if named.contains(version) {
+        return true;
+    }
+    let log = store.identity(publisher).ok().flatten();
+    let signatures = store.version_signatures(version).ok().flatten();
+    if let (Some(log), Some(signatures)) = (log, signatures)
+        && signatures
+            .verified()
+            .into_iter()
+            .any(|key| log.ever_authorised(key, Operation::Push, model))
+    {
+        return true;
+    }
+    let mut walked = HashSet::new();
+    while let Some(next) = named.pop() {
+        if walked.len() == ANCESTORS_MAX || !walked.insert(next) {
+            continue;
+        }
+        let Ok(Some(bytes)) = store.document(&next.into()) else {
+            continue;
+        };
+        let Ok(document) = VersionBytes::decode_as(next, bytes) else {
+            continue;
+        };
+        if document.doc.parents.contains(version) {
+            return true;
+        }
+        named.extend(document.doc.parents);
+    }
+    false
+}
+
+impl Access for StoreDoors {
+    fn may_read(&self, caller: &Caller, root: &ChunkHash) -> bool {
+        self.versions_of(root)
+            .iter()
+            .any(|(id, walked)| self.may_read_version(caller, id, walked))
+    }
+}
+
+impl ChunkSource for StoreDoors {
+    fn open(&self, hash: &ChunkHash) -> io::Result<Option<Arc<dyn ChunkRead>>> {
+        let chunk = self.store.chunk(hash).map_err(io::Error::other)?;
+        Ok(chunk.map(|chunk| Arc::new(OpenChunk(chunk)) as Arc<dyn ChunkRead>))
+    }
+}
+
+/// A chunk of the store as the provider reads it.
+struct OpenChunk(ChunkReader);
+
+impl ChunkRead for OpenChunk {
+    fn size(&self) -> u64 {
+        u64::from(self.0.len())
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.0.is_trusted()
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let narrow = |at: u64| u32::try_from(at).map_err(io::Error::other);
+        self.0
+            .read(narrow(range.start)?..narrow(range.end)?)
+            .map_err(io::Error::other)
+    }
+
+    fn outboard(&self) -> io::Result<Bytes> {
+        self.0.outboard().map_err(io::Error::other)
+    }
+}
+
+impl RefSource for StoreDoors {
+    fn refs(&self, caller: &Caller, publisher: &PublisherId, model: &str) -> Option<ModelRecords> {
+        let visible = access::visible(
+            self,
+            &self.known(caller, publisher),
+            publisher,
+            model,
+            now(),
+        );
+        if visible == Visible::Nothing {
+            return None;
+        }
+        let log = self.store.identity(publisher).ok().flatten()?;
+        let refs = self.store.ref_set(publisher, model).ok()?;
+        let records: Vec<Bytes> = refs
+            .records()
+            .into_iter()
+            .filter(|signed| match &visible {
+                Visible::Everything => true,
+                seen => RefRecord::decode(signed.body()).is_ok_and(|record| {
+                    record
+                        .version
+                        .is_some_and(|version| seen.contains(&version))
+                }),
+            })
+            .map(|signed| signed.encode().into())
+            .collect();
+        if records.is_empty() {
+            return None;
+        }
+        let signatures = refs
+            .versions()
+            .iter()
+            .filter(|id| visible.contains(id))
+            .filter_map(|id| self.store.version_signatures(id).ok().flatten())
+            .map(|signatures| signatures.encode().into())
+            .collect();
+        let identities = log
+            .records()
+            .into_iter()
+            .map(|signed| signed.encode().into())
+            .collect();
+        Some(ModelRecords {
+            identities,
+            refs: records,
+            signatures,
+        })
+    }
+
+    fn held(&self, caller: &Caller, version: &VersionId) -> Option<HeldMap> {
+        let (_, walked) = self
+            .versions_of(&ChunkHash::from(*version))
+            .into_iter()
+            .find(|(id, _)| id == version)?;
+        if !self.may_read_version(caller, version, &walked) {
+            return None;
+        }
+        let bytes = self.store.document(&(*version).into()).ok().flatten()?;
+        let document = VersionBytes::decode_as(*version, bytes).ok()?;
+        let tree = Tree::decode(
+            &self
+                .store
+                .document(&document.doc.tree.into())
+                .ok()
+                .flatten()?,
+        )
+        .ok()?;
+        let mut held = Vec::new();
+        for file in tree.files().iter().filter(|file| file.chunks.count > 0) {
+            let documents = (
+                self.store.document(&file.chunks.seq).ok().flatten(),
+                self.store.document(&file.chunks.lengths).ok().flatten(),
+            );
+            let list = match documents {
+                (Some(sequence), Some(lengths)) => {
+                    ChunkList::from_documents(&file.chunks, file.size, &sequence, &lengths).ok()
+                }
+                _ => None,
+            };
+            match list {
+                Some(list) => {
+                    held.extend(
+                        list.hashes
+                            .iter()
+                            .map(|hash| self.store.holds(hash).unwrap_or(false)),
+                    );
+                }
+                None => held.extend((0..file.chunks.count).map(|_| false)),
+            }
+        }
+        Some(HeldMap::of(held))
+    }
+
+    fn peers(&self, _caller: &Caller, _version: &VersionId) -> Vec<PeerAddr> {
+        Vec::new()
+    }
+
+    fn hinted(&self, _caller: &Caller, _version: Option<VersionId>, _peers: Vec<PeerAddr>) {}
+}

@@ -1,0 +1,321 @@
+//! The node among others: its endpoint, the doors that it opens, and the sessions that it holds.
+//!
+//! Bound on first use. The UDP port is kept in the home's file `port`, so that tickets outlive
+//! restarts. Peers that were met stay in the address book (local keys `peer/<node>`).
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use iroh::{EndpointAddr, EndpointId, RelayUrl, SecretKey};
+use lode_store::sync::{
+    control::Control,
+    endpoint::{Doors, EndpointOptions, Net, Relays},
+    grants::{Grants, Traffic},
+    message::PeerAddr,
+    provider::Provider,
+    session::{Session, SessionError},
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    Node,
+    command::{Failure, PeerRow},
+    doors::StoreDoors,
+    keys::{self, KeyKind},
+};
+
+/// What the program says of itself to peers.
+pub(crate) const AGENT: &str = concat!("lode/", env!("CARGO_PKG_VERSION"));
+
+/// How the node meets others.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkOptions {
+    /// Sends nothing but to addresses that were given.
+    pub offline: bool,
+    /// Relays to use instead of the public ones.
+    pub relays: Vec<String>,
+    /// Address and UDP port to listen on; every address and the home's own port when absent.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The endpoint with its doors.
+#[derive(Debug)]
+pub struct Network {
+    net: Net,
+    doors: Mutex<Option<Doors>>,
+    grants: Grants,
+    traffic: Traffic,
+    sessions: Mutex<HashMap<EndpointId, Arc<Session>>>,
+    rate: std::sync::Mutex<RateSample>,
+}
+
+#[derive(Debug)]
+struct RateSample {
+    at: Instant,
+    received: u64,
+    sent: u64,
+}
+
+impl Network {
+    /// Binds the endpoint and opens the doors of `node`.
+    pub(crate) async fn start(node: &Node) -> Result<Self, Failure> {
+        let options = &node.options().network;
+        let secret = SecretKey::from_bytes(&keys::load_or_create(node.home(), KeyKind::Node)?);
+        let port_file = node.home().join("port");
+        let relays = relays(options)?;
+        let net = Net::bind(&EndpointOptions {
+            secret,
+            listen: options.listen.map(|address| address.ip()),
+            port: match options.listen {
+                Some(address) if address.port() != 0 => address.port(),
+                _ => read_port(&port_file),
+            },
+            fixed_port: options.listen.is_some_and(|address| address.port() != 0),
+            relays,
+        })
+        .await
+        .map_err(|error| {
+            Failure::failed(crate::failure::chain(&error))
+                .advise("choose another address or port with `--listen ADDR:PORT`")
+        })?;
+        write_port(&port_file, net.port());
+        let (grants, traffic) = (Grants::default(), Traffic::default());
+        let source = Arc::new(StoreDoors::new(node.store().clone()));
+        let control = Control::new(source.clone(), grants.clone(), AGENT);
+        let provider = Provider::new(source.clone(), source, grants.clone(), traffic.clone());
+        let doors = net.serve(control, provider);
+        for (_, bytes) in node.store().local_prefix("peer/")? {
+            if let Some(address) = decode_peer(&bytes).and_then(|peer| peer.to_endpoint_addr()) {
+                net.know(address);
+            }
+        }
+        Ok(Self {
+            net,
+            doors: Mutex::new(Some(doors)),
+            grants,
+            traffic,
+            sessions: Mutex::default(),
+            rate: std::sync::Mutex::new(RateSample {
+                at: Instant::now(),
+                received: 0,
+                sent: 0,
+            }),
+        })
+    }
+
+    /// The endpoint.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The counters of all peers.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What peers have shown.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// This node's key.
+    pub fn id(&self) -> EndpointId {
+        self.net.endpoint().id()
+    }
+
+    /// A session with the peer at `address`, an open one if there is.
+    pub(crate) async fn session(
+        &self,
+        address: EndpointAddr,
+        capabilities: Vec<Bytes>,
+    ) -> Result<Arc<Session>, Failure> {
+        let open = self
+            .sessions
+            .lock()
+            .await
+            .get(&address.id)
+            .filter(|open| !open.is_closed())
+            .cloned();
+        let failed = |error: SessionError| {
+            Failure::new(
+                crate::command::FailureKind::NoPeer,
+                crate::failure::chain(&error),
+            )
+        };
+        if let Some(session) = open {
+            session.show(capabilities).await.map_err(failed)?;
+            return Ok(session);
+        }
+        let id = address.id;
+        self.net.know(address.clone());
+        let session = Arc::new(
+            Session::open(&self.net, address, AGENT, capabilities)
+                .await
+                .map_err(failed)?,
+        );
+        self.sessions.lock().await.insert(id, Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Received and sent bytes a second since this was last asked.
+    pub(crate) fn rates(&self) -> (u64, u64) {
+        let (mut received, mut sent) = (0, 0);
+        for (_, counters) in self.traffic.all() {
+            received += counters.received();
+            sent += counters.sent();
+        }
+        let mut last = self
+            .rate
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let elapsed_ms = u64::try_from(last.at.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let rate =
+            |now: u64, before: u64| now.saturating_sub(before).saturating_mul(1000) / elapsed_ms;
+        let rates = (rate(received, last.received), rate(sent, last.sent));
+        *last = RateSample {
+            at: Instant::now(),
+            received,
+            sent,
+        };
+        rates
+    }
+
+    /// The rows of `lode peers`: the address book, and what was exchanged since start.
+    pub(crate) async fn peer_rows(&self, book: Vec<PeerAddr>) -> Vec<PeerRow> {
+        let mut rows: HashMap<[u8; 32], PeerRow> = book
+            .into_iter()
+            .map(|peer| (peer.id, peer_row(&peer)))
+            .collect();
+        for (id, counters) in self.traffic.all() {
+            let row = rows.entry(*id.as_bytes()).or_insert_with(|| {
+                peer_row(&PeerAddr {
+                    id: *id.as_bytes(),
+                    ip: Vec::new(),
+                    relay: Vec::new(),
+                })
+            });
+            (row.received, row.sent) = (counters.received(), counters.sent());
+        }
+        for (id, session) in self.sessions.lock().await.iter() {
+            if let Some(row) = rows.get_mut(id.as_bytes()) {
+                row.connected = !session.is_closed();
+            }
+        }
+        for row in rows.values_mut() {
+            if let Ok(id) = row.node.parse::<EndpointId>() {
+                row.path = self.path_kind(id).await;
+                row.connected |= row.path.is_some();
+            }
+        }
+        let mut rows: Vec<_> = rows.into_values().collect();
+        rows.sort_by(|a, b| {
+            b.connected
+                .cmp(&a.connected)
+                .then_with(|| a.node.cmp(&b.node))
+        });
+        rows
+    }
+
+    /// `direct` or `relayed`, when there is an open path.
+    async fn path_kind(&self, id: EndpointId) -> Option<String> {
+        let info = self.net.endpoint().remote_info(id).await?;
+        let mut kind = None;
+        for address in info.addrs() {
+            if matches!(address.usage(), iroh::endpoint::TransportAddrUsage::Active) {
+                if address.addr().is_ip() {
+                    return Some("direct".to_owned());
+                }
+                kind = Some("relayed".to_owned());
+            }
+        }
+        kind
+    }
+
+    /// Says goodbye to every peer.
+    pub(crate) async fn shutdown(&self) {
+        self.sessions.lock().await.clear();
+        if let Some(doors) = self.doors.lock().await.take() {
+            doors.close().await;
+        }
+    }
+}
+
+/// Reads a record of the address book.
+pub(crate) fn decode_peer(bytes: &[u8]) -> Option<PeerAddr> {
+    serde_ipld_dagcbor::from_slice(bytes).ok()
+}
+
+/// Keeps a peer in the address book.
+pub(crate) fn remember(node: &Node, peer: &PeerAddr) -> Result<(), Failure> {
+    let key = format!("peer/{}", data_encoding::HEXLOWER.encode(&peer.id));
+    let value =
+        serde_ipld_dagcbor::to_vec(peer).map_err(|error| Failure::failed(error.to_string()))?;
+    if node.store().local_get(&key)?.as_deref() != Some(value.as_slice()) {
+        node.store().local_set(&key, &value)?;
+    }
+    Ok(())
+}
+
+/// A peer of a ticket as the network takes it.
+pub(crate) fn from_ticket(peer: &lode_store::ticket::PeerAddr) -> PeerAddr {
+    PeerAddr {
+        id: peer.id,
+        ip: peer.ip.iter().map(ToString::to_string).collect(),
+        relay: peer.relay.clone(),
+    }
+}
+
+pub(crate) fn peer_row(peer: &PeerAddr) -> PeerRow {
+    PeerRow {
+        node: data_encoding::HEXLOWER.encode(&peer.id),
+        addresses: peer.ip.iter().chain(&peer.relay).cloned().collect(),
+        connected: false,
+        path: None,
+        received: 0,
+        sent: 0,
+    }
+}
+
+fn relays(options: &NetworkOptions) -> Result<Relays, Failure> {
+    if options.offline {
+        return Ok(Relays::Offline);
+    }
+    if options.relays.is_empty() {
+        return Ok(Relays::Default);
+    }
+    let urls: Result<Vec<RelayUrl>, Failure> = options
+        .relays
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|error| {
+                Failure::usage(format!("{text:?} is no relay URL: {error}"))
+                    .advise("give one like https://relay.example.org")
+            })
+        })
+        .collect();
+    Ok(Relays::Custom(urls?))
+}
+
+fn read_port(path: &Path) -> u16 {
+    std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Notes the port for the next start. Losing it costs a new port, no more.
+fn write_port(path: &PathBuf, port: u16) {
+    if read_port(path) != port
+        && let Err(error) = std::fs::write(path, format!("{port}\n"))
+    {
+        tracing::warn!(%error, path = %path.display(), "the UDP port could not be noted");
+    }
+}

@@ -1,0 +1,222 @@
+//! One home and what runs on it: the store, the network once it is needed, and the commands.
+//!
+//! A home has one owner at a time; the store's lock says who. Everything that a person or a program
+//! can ask arrives here as a [`Command`].
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use lode_store::Store;
+use tokio::sync::OnceCell;
+
+use crate::{
+    EventSink, Jobs, check,
+    command::{Command, Failure, Outcome},
+    diff, lineage, models,
+    network::{Network, NetworkOptions},
+    publisher, pull, push,
+    read::Reads,
+    refs, remove, share, status,
+};
+
+/// How a home is opened.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// Bytes that the home may take on disk.
+    pub disk_max: Option<u64>,
+    /// Opens a home on a network file system too.
+    pub force: bool,
+    /// How the node meets others.
+    pub network: NetworkOptions,
+}
+
+/// A running node. Clones are handles of the same node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    home: PathBuf,
+    reads: Reads,
+    options: NodeOptions,
+    network: OnceCell<Network>,
+    jobs: Arc<Jobs>,
+    started: Instant,
+    http: Mutex<Option<SocketAddr>>,
+}
+
+impl Node {
+    /// Opens the home and takes its lock. The network stays down until something needs it.
+    ///
+    /// # Errors
+    /// When another process holds the home, its format is newer, or its files cannot be read.
+    pub fn open(home: &Path, options: NodeOptions) -> Result<Self, Failure> {
+        let store_options = lode_store::store::Options {
+            max_size: options.disk_max,
+            force_network: options.force,
+            ..lode_store::store::Options::default()
+        };
+        let store = Store::open(home, store_options)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                home: home.to_owned(),
+                reads: Reads::new(store),
+                options,
+                network: OnceCell::new(),
+                jobs: Arc::default(),
+                started: Instant::now(),
+                http: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> &Path {
+        &self.inner.home
+    }
+
+    /// The store. Its calls block: from async code, use [`Self::blocking`].
+    pub fn store(&self) -> &Store {
+        self.inner.reads.store()
+    }
+
+    /// What the home holds, by name.
+    pub fn reads(&self) -> &Reads {
+        &self.inner.reads
+    }
+
+    /// The options that the node was opened with.
+    pub fn options(&self) -> &NodeOptions {
+        &self.inner.options
+    }
+
+    /// The commands under way.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.inner.jobs
+    }
+
+    /// When the node was opened.
+    pub fn started(&self) -> Instant {
+        self.inner.started
+    }
+
+    /// The HTTP address that serves this node, once there is one.
+    pub fn http(&self) -> Option<SocketAddr> {
+        *self
+            .inner
+            .http
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the HTTP address that serves this node.
+    pub fn set_http(&self, address: SocketAddr) {
+        *self
+            .inner
+            .http
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// The network, brought up on first use.
+    ///
+    /// # Errors
+    /// When no UDP socket can be bound.
+    pub async fn network(&self) -> Result<&Network, Failure> {
+        self.inner
+            .network
+            .get_or_try_init(|| Network::start(self))
+            .await
+    }
+
+    /// The network, if it is up.
+    pub fn network_if_up(&self) -> Option<&Network> {
+        self.inner.network.get()
+    }
+
+    /// Runs `work` on a thread that may block.
+    ///
+    /// # Errors
+    /// What `work` returns; a panic in it is a failure of the program.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let node = self.clone();
+        tokio::task::spawn_blocking(move || work(&node))
+            .await
+            .map_err(|error| Failure::failed(format!("internal error: {error}")))?
+    }
+
+    /// Carries out one command.
+    ///
+    /// # Errors
+    /// With a kind from which exit code and HTTP status follow.
+    pub async fn run(&self, command: Command, events: EventSink) -> Result<Outcome, Failure> {
+        let _job = self.inner.jobs.enter(&events);
+        match command {
+            Command::Push(request) => {
+                self.blocking(move |node| push::push(node, request, &events))
+                    .await
+            }
+            Command::Pull(request) => Box::pin(pull::pull(self, request, &events)).await,
+            Command::Share {
+                name,
+                expires_seconds,
+            } => share::share(self, &name, expires_seconds).await,
+            Command::Status => status::status(self).await,
+            Command::Peers => status::peers(self).await,
+            Command::PeersAdd { ticket } => share::add_peers(self, &ticket).await,
+            local => {
+                self.blocking(move |node| run_local(node, local, &events))
+                    .await
+            }
+        }
+    }
+
+    /// Ends connections and waits for what was started.
+    pub async fn shutdown(&self) {
+        if let Some(network) = self.inner.network.get() {
+            network.shutdown().await;
+        }
+    }
+}
+
+/// The commands that touch the home alone.
+fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcome, Failure> {
+    match command {
+        Command::Ls { name: None } => models::list(node),
+        Command::Ls { name: Some(name) } => models::files(node, &name),
+        Command::Show { name } => models::show(node, &name),
+        Command::Tensors { name } => models::tensors(node, &name),
+        Command::Path { name } => models::path(node, &name),
+        Command::Log { name } => models::log(node, &name),
+        Command::Diff { from, to, stats } => diff::diff(node, &from, &to, stats, events),
+        Command::Lineage { name } => lineage::lineage(node, &name),
+        Command::Tag { name, tag, force } => refs::tag(node, &name, &tag, force),
+        Command::Branches { name } => refs::list(node, &name),
+        Command::BranchSet { name, branch } => refs::set_branch(node, &name, &branch),
+        Command::BranchRemove { name, branch } => refs::remove_branch(node, &name, &branch),
+        Command::Remove { name, force } => remove::remove(node, &name, force),
+        Command::Pin { name } => remove::pin(node, &name, true),
+        Command::Unpin { name } => remove::pin(node, &name, false),
+        Command::Gc { dry_run } => check::gc(node, dry_run, events),
+        Command::Verify { name } => check::verify(node, &name, events),
+        Command::Scrub => check::scrub(node, events),
+        Command::Doctor { rebuild } => check::doctor(node, rebuild, events),
+        Command::Alias { alias, key } => publisher::alias(node, alias.as_deref(), key.as_deref()),
+        Command::Key { create } => publisher::key(node, create),
+        Command::Push(_)
+        | Command::Pull(_)
+        | Command::Share { .. }
+        | Command::Status
+        | Command::Peers
+        | Command::PeersAdd { .. } => unreachable!("carried out by `run`"),
+    }
+}

@@ -1,0 +1,175 @@
+//! The peers of a pull, and the signed records that they know.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lode_store::{
+    PublisherId,
+    refs::RefRecord,
+    signature::{Signed, VersionSignatures},
+    sync::{receiver::Peer, session::Session},
+    ticket::Ticket,
+};
+
+use super::no_peer;
+use crate::{
+    EventSink, Node,
+    command::Failure,
+    network::{decode_peer, from_ticket, remember},
+};
+
+/// Peers that are asked when no ticket names any.
+const PEERS_ASKED_MAX: usize = 16;
+
+/// Peers with an open session.
+pub(crate) struct Peers {
+    pub(crate) sessions: Vec<Arc<Session>>,
+    pub(crate) providers: Vec<Peer>,
+}
+
+impl Peers {
+    /// Opens sessions to the peers of the tickets, else to those of the address book, and shows them
+    /// what they let us read.
+    pub(crate) async fn meet(
+        node: &Node,
+        publisher: &PublisherId,
+        model: &str,
+        tickets: &[Ticket],
+        events: &EventSink,
+    ) -> Result<Self, Failure> {
+        let cap_key = format!("cap/{publisher}/{model}");
+        if let Some(capability) = tickets.iter().find_map(|ticket| ticket.capability.as_ref()) {
+            node.store().local_set(&cap_key, &capability.encode())?;
+        }
+        let capabilities: Vec<Bytes> = node.store().local_get(&cap_key)?.into_iter().collect();
+        let mut addresses = Vec::new();
+        for peer in tickets.iter().flat_map(|ticket| &ticket.addrs) {
+            let peer = from_ticket(peer);
+            remember(node, &peer)?;
+            addresses.extend(peer.to_endpoint_addr());
+        }
+        if tickets.is_empty() {
+            let book = node.store().local_prefix("peer/")?;
+            let known = book
+                .iter()
+                .filter_map(|(_, bytes)| decode_peer(bytes)?.to_endpoint_addr());
+            addresses.extend(known.take(PEERS_ASKED_MAX));
+        }
+        let mut found = Self {
+            sessions: Vec::new(),
+            providers: Vec::new(),
+        };
+        if addresses.is_empty() {
+            return Ok(found);
+        }
+        let network = node.network().await?;
+        let own = network.id();
+        let mut opening = tokio::task::JoinSet::new();
+        for address in addresses.into_iter().filter(|address| address.id != own) {
+            let (node, capabilities) = (node.clone(), capabilities.clone());
+            opening.spawn(async move {
+                let session = match node.network().await {
+                    Ok(network) => network.session(address.clone(), capabilities).await,
+                    Err(failure) => Err(failure),
+                };
+                (address, session)
+            });
+        }
+        while let Some(opened) = opening.join_next().await {
+            let (address, session) = opened.map_err(|error| Failure::failed(error.to_string()))?;
+            match session {
+                Ok(session) => {
+                    found.sessions.push(session);
+                    found.providers.push(Peer::new(network.net(), address));
+                }
+                Err(failure) if tickets.is_empty() => {
+                    tracing::debug!(%failure, "a known peer is away")
+                }
+                Err(failure) => events.warn(failure.message),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes in the records of a model from every peer; whether any peer answered with some.
+    ///
+    /// Records are checked one by one; one that a peer forged or broke is refused and said, and harms
+    /// no other.
+    pub(crate) async fn take_records(
+        &self,
+        node: &Node,
+        publisher: &PublisherId,
+        model: &str,
+        events: &EventSink,
+    ) -> Result<bool, Failure> {
+        let mut heard = false;
+        for session in &self.sessions {
+            let records = match session.refs(*publisher, model).await {
+                Ok(Some(records)) => records,
+                Ok(None) => continue,
+                Err(error) => {
+                    events.warn(format!("{}: {error}", session.id().fmt_short()));
+                    continue;
+                }
+            };
+            heard = true;
+            let from = session.id().fmt_short().to_string();
+            let (publisher, model, events) = (*publisher, model.to_owned(), events.clone());
+            node.blocking(move |node| {
+                let refused = |what: &str, error: &dyn std::error::Error| {
+                    events.warn(format!("{from} sent a {what} that is refused: {error}"));
+                };
+                for bytes in &records.identities {
+                    match Signed::decode(bytes) {
+                        Ok(signed) => {
+                            if let Err(error) = node.store().apply_identity(signed) {
+                                refused("record of the publisher's identity", &error);
+                            }
+                        }
+                        Err(error) => refused("record of the publisher's identity", &error),
+                    }
+                }
+                for bytes in &records.refs {
+                    let signed = match Signed::decode(bytes) {
+                        Ok(signed) => signed,
+                        Err(error) => {
+                            refused("ref record", &error);
+                            continue;
+                        }
+                    };
+                    match RefRecord::decode(signed.body()) {
+                        Ok(record) if record.publisher == publisher && record.model == model => {
+                            if let Err(error) = node.store().apply_ref(signed) {
+                                refused("ref record", &error);
+                            }
+                        }
+                        Ok(record) => events.warn(format!(
+                            "{from} sent a ref record of another model, {}/{}: left aside",
+                            record.publisher, record.model
+                        )),
+                        Err(error) => refused("ref record", &error),
+                    }
+                }
+                for bytes in &records.signatures {
+                    match VersionSignatures::decode(bytes) {
+                        Ok(signatures) => {
+                            node.store().add_version_signatures(&signatures)?;
+                        }
+                        Err(error) => refused("version signature", &error),
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(heard)
+    }
+
+    /// The peers, or that there are none.
+    pub(crate) fn providers(&self, what: &str) -> Result<&[Peer], Failure> {
+        if self.providers.is_empty() {
+            return Err(no_peer(format!("no peer could be asked for {what}")));
+        }
+        Ok(&self.providers)
+    }
+}

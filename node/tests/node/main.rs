@@ -1,0 +1,6 @@
+//! What a node promises, over real homes and real endpoints.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+mod transfers;
+mod versions;
