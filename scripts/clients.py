@@ -1,0 +1,303 @@
+"""Real clients against real nodes. Each test is a function named by the promise that it holds.
+
+usage: clients.py PATH_OF_LODE
+"""
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+import numpy
+from safetensors.numpy import load_file, save_file
+
+LODE = str(pathlib.Path(sys.argv[1]).resolve())
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MODELS = pathlib.Path(os.environ.get("LODE_TEST_MODELS", ROOT / ".cache/models"))
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+class Home:
+    """One home and, once served, its node."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.process = None
+        self.base = None
+
+    def lode(self, *arguments, code=0):
+        environment = {**os.environ, "LODE_HOME": str(self.folder), "LODE_OFFLINE": "1"}
+        done = subprocess.run(
+            [LODE, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, (
+            f"lode {' '.join(map(str, arguments))}: exit {done.returncode}, expected {code}\n"
+            f"{done.stdout}{done.stderr}"
+        )
+        return done.stdout.strip()
+
+    def json(self, *arguments):
+        return json.loads(self.lode("--json", *arguments).splitlines()[-1])
+
+    def serve(self):
+        environment = {**os.environ, "LODE_HOME": str(self.folder), "LODE_OFFLINE": "1"}
+        log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
+        self.process = subprocess.Popen(
+            [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
+            env=environment, stdout=log, stderr=log,
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"serve ended: {pathlib.Path(log.name).read_text()}")
+            if (self.folder / "control.sock").exists():
+                try:
+                    address = self.json("status").get("http")
+                except AssertionError:
+                    address = None
+                if address:
+                    self.base = f"http://{address}/lode/v1"
+                    return self
+            time.sleep(0.05)
+        raise AssertionError("serve did not come up")
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=30) == 0, "serve must end cleanly on SIGTERM"
+
+    def get(self, path, headers=None, method="GET"):
+        request = urllib.request.Request(self.base + path, headers=headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+
+def small_model(folder, seed=1):
+    """A folder like those on the Hub: sub-folder, empty file, link, odd name, two shards with index."""
+    generator = numpy.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    shards, weight_map = {}, {}
+    for layer in range(4):
+        shard = f"model-{layer // 2 + 1:05}-of-00002.safetensors"
+        for part, shape in (("up", (512, 256)), ("down", (256, 512)), ("norm", (256,))):
+            name = f"model.layers.{layer}.{part}.weight"
+            shards.setdefault(shard, {})[name] = generator.standard_normal(shape).astype(numpy.float16)
+            weight_map[name] = shard
+    for shard, tensors in shards.items():
+        save_file(tensors, folder / shard, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
+    (folder / "empty").touch()
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "naïve 模型.txt").write_text("text\n" * 1000)
+    (folder / "link.json").symlink_to("config.json")
+    return folder
+
+
+def same_folder(left, right):
+    names = sorted(str(path.relative_to(left)) for path in left.rglob("*") if not path.is_dir())
+    found = sorted(
+        str(path.relative_to(right)) for path in right.rglob("*")
+        if not path.is_dir() and not path.name.startswith(".")
+    )
+    assert names == found, (names, found)
+    for name in names:
+        assert (left / name).is_symlink() == (right / name).is_symlink(), name
+        assert (left / name).read_bytes() == (right / name).read_bytes(), name
+
+
+@test
+def a_pushed_folder_arrives_byte_for_byte_and_the_copy_seeds(work):
+    source = small_model(work / "source")
+    a, b, c = (Home(work / name) for name in "abc")
+    a.lode("push", source, "acme/tiny", "--tag", "v1", "--public")
+    a.serve()
+    ticket = a.lode("share", "acme/tiny@v1")
+    out = work / "out"
+    assert b.lode("pull", "acme/tiny@v1", "--from", ticket, "--to", out) == str(out)
+    same_folder(source, out)
+    a.stop()
+    b.serve()
+    second = b.lode("share", "acme/tiny@v1")
+    c.lode("pull", "acme/tiny@v1", "--from", second, "--to", work / "third")
+    same_folder(source, work / "third")
+    b.stop()
+    c.lode("verify", "acme/tiny@v1")
+
+
+@test
+def a_private_model_needs_the_capability_of_its_ticket(work):
+    source = small_model(work / "source")
+    a, b = Home(work / "a"), Home(work / "b")
+    a.lode("push", source, "acme/secret")
+    a.lode("push", source, "acme/open", "--public")
+    a.serve()
+    public = a.lode("share", "acme/open")
+    b.lode("pull", "acme/secret", "--from", public, code=3)
+    b.lode("pull", "acme/secret", "--from", a.lode("share", "acme/secret"))
+    a.stop()
+
+
+@test
+def tensors_pulled_alone_open_in_safetensors(work):
+    source = small_model(work / "source")
+    a, b = Home(work / "a"), Home(work / "b")
+    a.lode("push", source, "acme/tiny", "--public", "--in-place")
+    a.serve()
+    ticket = a.lode("share", "acme/tiny")
+    done = b.json("pull", "acme/tiny", "--from", ticket, "--tensors", "model.layers.0.*", "--to", work / "part")
+    found = {}
+    for path in (work / "part").rglob("*.safetensors"):
+        found.update(load_file(path))
+    whole = {}
+    for path in source.glob("*.safetensors"):
+        whole.update(load_file(path))
+    wanted = {name: value for name, value in whole.items() if name.startswith("model.layers.0.")}
+    assert sorted(found) == sorted(wanted)
+    for name, value in wanted.items():
+        assert numpy.array_equal(found[name], value), name
+    bytes_wanted = sum(value.nbytes for value in wanted.values())
+    assert done["size_fetched"] <= bytes_wanted * 1.3 + 200_000, (done, bytes_wanted)
+    a.stop()
+
+
+@test
+def http_ranges_and_tensors_equal_what_python_reads(work):
+    source = small_model(work / "source")
+    a = Home(work / "a")
+    a.lode("push", source, "acme/tiny", "--tag", "v1")
+    a.serve()
+    shard = "model-00001-of-00002.safetensors"
+    data = (source / shard).read_bytes()
+    base = "/models/acme/tiny/v1"
+    status, headers, body = a.get(f"{base}/files/{shard}")
+    assert status == 200 and body == data
+    assert headers["ETag"].strip('"') == hashlib.sha256(data).hexdigest()
+    status, headers, body = a.get(f"{base}/files/{shard}", {"Range": "bytes=1000-70999"})
+    assert status == 206 and body == data[1000:71000] and headers["Content-Range"] == f"bytes 1000-70999/{len(data)}"
+    status, headers, body = a.get(f"{base}/files/{shard}", {"Range": "bytes=-17"})
+    assert status == 206 and body == data[-17:]
+    status, headers, _ = a.get(f"{base}/files/{shard}", {"Range": f"bytes={len(data)}-"})
+    assert status == 416 and headers["Content-Range"] == f"bytes */{len(data)}"
+    status, headers, body = a.get(f"{base}/files/{shard}", method="HEAD")
+    assert status == 200 and body == b"" and int(headers["Content-Length"]) == len(data)
+    for name, value in load_file(source / shard).items():
+        status, headers, body = a.get(f"{base}/tensors/{name}")
+        assert status == 200 and body == value.tobytes(), name
+        assert headers["Lode-Dtype"] == "F16"
+    up = load_file(source / shard)["model.layers.1.up.weight"]
+    status, _, body = a.get(f"{base}/tensors/model.layers.1.up.weight?rows=10..20")
+    assert status == 200 and body == up[10:20].tobytes()
+    assert a.get(f"{base}/files/missing")[0] == 404
+    assert a.get("/models/acme/nothing/v1")[0] == 404
+    assert a.get(f"{base}/files/{shard}", {"Host": "evil.example"})[0] in (400, 403, 421)
+    a.stop()
+
+
+@test
+def curl_resumes_a_download_and_reads_many_ranges(work):
+    if not shutil.which("curl"):
+        return "curl is not installed"
+    source = small_model(work / "source")
+    a = Home(work / "a")
+    a.lode("push", source, "acme/tiny")
+    a.serve()
+    shard = "model-00002-of-00002.safetensors"
+    data = (source / shard).read_bytes()
+    url = f"{a.base}/models/acme/tiny/main/files/{shard}"
+    out = work / "resumed"
+    out.write_bytes(data[:12345])
+    subprocess.run(["curl", "-sSf", "-C", "-", "-o", out, url], check=True, timeout=60)
+    assert out.read_bytes() == data
+    many = subprocess.run(["curl", "-sSf", "-r", "0-9,100-109", url], check=True, capture_output=True, timeout=60).stdout
+    assert data[:10] in many and data[100:110] in many and b"Content-Range: bytes 100-109/" in many
+    a.stop()
+
+
+@test
+def a_second_version_sends_little_more_than_what_changed(work):
+    source = small_model(work / "source")
+    a, b = Home(work / "a"), Home(work / "b")
+    a.lode("push", source, "acme/tiny", "--public")
+    a.serve()
+    ticket = a.lode("share", "acme/tiny")
+    b.lode("pull", "acme/tiny", "--from", ticket)
+    shard = source / "model-00001-of-00002.safetensors"
+    tensors = load_file(shard)
+    tensors["model.layers.0.up.weight"] = tensors["model.layers.0.up.weight"] + numpy.float16(1)
+    save_file(tensors, shard, metadata={"format": "pt"})
+    a.lode("push", source, "acme/tiny", "-m", "one tensor")
+    done = b.json("pull", "acme/tiny", "--from", ticket)
+    changed = tensors["model.layers.0.up.weight"].nbytes
+    assert done["size_fetched"] <= changed * 2 + 100_000, (done["size_fetched"], changed)
+    log = a.json("log", "acme/tiny")
+    assert len(log["versions"]) == 2, log
+    rows = a.json("diff", log["versions"][1]["version"] and f"acme/tiny@{log['versions'][1]['version']}", "acme/tiny", "--stats")
+    assert [row["name"] for row in rows["tensors"]] == ["model.layers.0.up.weight"], rows
+    assert 0.9 < rows["tensors"][0]["mean_abs"] < 1.1
+    a.stop()
+
+
+@test
+def real_models_are_pushed_listed_and_pulled_whole(work):
+    models = sorted(path for path in MODELS.glob("*") if path.is_dir()) if MODELS.exists() else []
+    if not models:
+        return "no real models: run scripts/fetch-models"
+    a, b = Home(work / "a"), Home(work / "b")
+    for model in models:
+        a.lode("push", model, f"acme/{model.name}", "--in-place", "--strict", "--public")
+        rows = a.json("tensors", f"acme/{model.name}")["tensors"]
+        assert rows, model
+    a.serve()
+    for model in models:
+        ticket = a.lode("share", f"acme/{model.name}")
+        b.lode("pull", f"acme/{model.name}", "--from", ticket, "--to", work / model.name)
+        same_folder(model, work / model.name)
+    a.stop()
+
+
+def main():
+    passed = failed = skipped = 0
+    only = sys.argv[2:]
+    for function in TESTS:
+        if only and function.__name__ not in only:
+            continue
+        work = pathlib.Path(tempfile.mkdtemp(prefix="lode-clients-"))
+        started = time.monotonic()
+        try:
+            reason = function(work)
+        except Exception:
+            traceback.print_exc()
+            for log in sorted(work.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
+            failed += 1
+            verdict = "FAILED"
+        else:
+            skipped += bool(reason)
+            passed += not reason
+            verdict = f"SKIPPED: {reason}" if reason else "ok"
+        finally:
+            subprocess.run(["pkill", "-f", f"{LODE} serve"], check=False) if failed else None
+            shutil.rmtree(work, ignore_errors=True)
+        print(f"{function.__name__.replace('_', ' ')} .. {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(bool(failed))
+
+
+main()
