@@ -579,6 +579,25 @@ async fn a_client_can_check_every_range_itself() {
 }
 
 #[tokio::test]
+async fn a_forked_branch_says_so_in_its_head() {
+    let mut setup = setup().await;
+    let file = |bytes: &'static [u8]| [("a.txt", Held::Pack, bytes)];
+    let sides = [b"two", b"ten"].map(|bytes| setup.home.push("tiny", &file(bytes), &[], &[]));
+    setup.home.fork("tiny", "heads/main", sides);
+    let answer = setup
+        .head("/lode/v1/models/acme/tiny/main/files/config.json", &[])
+        .await;
+    assert_eq!(
+        answer.header("lode-version"),
+        Some(setup.version.to_hex().as_str())
+    );
+    let fork = answer.header("lode-fork").unwrap();
+    assert!(sides.iter().all(|side| fork.contains(&side.to_hex())));
+    let answer = setup.head(&setup.file("config.json"), &[]).await;
+    assert_eq!(answer.header("lode-fork"), None, "the tag is not forked");
+}
+
+#[tokio::test]
 async fn every_route_is_in_the_documents() {
     let setup = setup().await;
     let page = include_str!("../../docs/http.md");

@@ -276,3 +276,26 @@ fn a_list_of_lengths_that_lies_shifts_no_other_file() {
     let honest = reads.file(&honest).unwrap();
     assert!(honest.read_all(range(0, 3_000_000)).unwrap() == bytes);
 }
+
+#[test]
+fn a_forked_branch_stays_where_its_signers_agreed_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Published::new(folder.path());
+    let file = |bytes: &'static [u8]| [("a.txt", Held::Pack, bytes)];
+    let first = home.push("tiny", &file(b"one"), &[], &["heads/main"]);
+    let sides = [b"two", b"ten"].map(|bytes| home.push("tiny", &file(bytes), &[first], &[]));
+    home.fork("tiny", "heads/main", sides);
+    let reads = Reads::new(home.store.clone());
+    let main = "main".parse().unwrap();
+    let mut found = reads.resolve(home.publisher, "tiny", &main).unwrap();
+    found.fork.sort();
+    let mut expected = sides.to_vec();
+    expected.sort();
+    assert_eq!((found.version, &found.fork), (first, &expected));
+    let refs = reads.refs(home.publisher, "tiny").unwrap();
+    assert_eq!((refs[0].version, refs[0].fork.len()), (Some(first), 2));
+    let settled = sides[0];
+    home.point("tiny", "heads/main", settled);
+    let found = reads.resolve(home.publisher, "tiny", &main).unwrap();
+    assert_eq!((found.version, found.fork.len()), (settled, 0));
+}

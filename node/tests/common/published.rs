@@ -8,7 +8,7 @@ use std::{
 use lode_store::{
     PublisherId, Store, VersionId,
     cut::{CDC_1, Cuts, cdc_cuts, tensor_cuts},
-    identity::{self, IdentityLog},
+    identity::{self, Delegation, IdentityLog, Operation},
     log::Record,
     manifest::{Kind, Links, Version, VersionBytes},
     outboard,
@@ -108,6 +108,24 @@ impl Published {
             .make(&self.identity, &signers, name, at, self.time, self.time)
             .unwrap();
         self.store.apply_ref(record).unwrap();
+    }
+
+    /// Points a ref to two versions at once, by two signers who do not know of each other.
+    pub(crate) fn fork(&mut self, model: &str, name: &str, versions: [VersionId; 2]) {
+        let delegate = SigningKey::generate();
+        let given = Delegation::new(delegate.public(), &[Operation::Push], &["*"]);
+        let record = self.identity.delegate(given, &[&self.device]).unwrap();
+        self.identity.apply(record.clone()).unwrap();
+        self.store.apply_identity(record).unwrap();
+        let set = self.store.ref_set(&self.publisher, model).unwrap();
+        for (signer, version) in [&self.device, &delegate].into_iter().zip(versions) {
+            self.time += 1;
+            let (after, at) = (self.time, Some(version));
+            let record = set
+                .make(&self.identity, &[signer], name, at, after, self.time)
+                .unwrap();
+            self.store.apply_ref(record).unwrap();
+        }
     }
 
     /// The path of an outside file.
