@@ -10,6 +10,7 @@
 //! and target: every piece that the journal names is read and hashed before it counts.
 
 use std::{
+    collections::HashSet,
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -44,7 +45,7 @@ use coverage::{Complete, Coverage, each, known_values, piece_hash, piece_range, 
 use journal::Journal;
 use layout::Plan;
 use output::{KeptFile, Outboards, Output, Place};
-use packs::Gather;
+use packs::{Expected, Gather};
 
 use crate::{
     Store,
@@ -64,7 +65,7 @@ const PARALLEL_BYTES: u64 = 8 << 20;
 /// Where a file goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Into the home: a whole container, or packs.
+    /// Into the home: a whole container, or packs. Layouts of whole chunks alone go here.
     Store,
     /// Into a folder of the user.
     File {
@@ -82,7 +83,9 @@ pub struct Options {
     pub force: bool,
     /// Whether the file may be executed.
     pub exec: bool,
-    /// Packs that several downloads fill; the caller seals them. Without, each download fills its own.
+    /// What several downloads have in common: packs that they fill, which the caller seals, and what
+    /// one of them leaves to another. Such downloads are finished in the order in which they began.
+    /// Without, each download fills a pack of its own.
     pub packs: Option<Arc<Packs>>,
 }
 
@@ -114,7 +117,7 @@ pub struct Download {
     list: Arc<ChunkList>,
     plan: Plan,
     outboards: Outboards,
-    /// The destination, for messages.
+    /// The destination, for messages; the home, if that is it.
     path: PathBuf,
     coverage: Mutex<Coverage>,
     journal: Option<Journal>,
@@ -124,7 +127,11 @@ pub struct Download {
     /// Held for reading by whoever writes pieces; for writing by who ends the download.
     state: RwLock<State>,
     protection: Protection,
-    _claim: Claim,
+    /// Chunks that another download brings before this one finishes.
+    relied: Mutex<HashSet<u32>>,
+    /// What others leave to this download.
+    expected: Option<Expected>,
+    claim: Option<Claim>,
 }
 
 #[derive(Debug)]
@@ -153,29 +160,24 @@ impl Download {
         options: &Options,
     ) -> Result<Self, DownloadError> {
         let plan = Plan::new(layout, &list)?;
-        let (claim, place) = match target {
+        let place = match target {
+            Target::Store if plan.whole_chunks => None,
             Target::Store => {
-                if !plan.whole {
-                    let what = "the store takes whole files".to_owned();
-                    return Err(DownloadError::Layout(what));
-                }
-                let name = blake3::Hash::from(plan.digest).to_hex();
-                let path = store.inner().layout.partial_dir().join(name.as_str());
-                (Claim::take(&path)?, None)
+                let what = "the store takes whole chunks".to_owned();
+                return Err(DownloadError::Layout(what));
             }
             Target::File { path, root } => {
                 check_path(path)?;
                 let root = std::path::absolute(root).map_err(DownloadError::io(root))?;
                 let full = root.join(path);
-                let place = Place {
+                Some(Place {
                     part: folder::part_path(&full),
                     name: path.clone(),
                     path: full,
                     root,
                     exec: options.exec,
                     force: options.force,
-                };
-                (Claim::take(&place.part)?, Some(place))
+                })
             }
         };
         let outboards = Outboards::new(&plan, &list);
@@ -187,23 +189,23 @@ impl Download {
         };
         let mut download = Self {
             store: store.clone(),
-            path: place
-                .as_ref()
-                .map_or(claim.path().to_owned(), |p| p.path.clone()),
+            path: place.as_ref().map_or(store.home(), |p| &p.path).to_owned(),
             coverage: Mutex::new(Coverage::new(list.len())),
             journal: None,
             wanted_bytes: plan.chunks().map(wanted).sum(),
             done_bytes: AtomicU64::new(0),
             state: RwLock::new(State::Ended),
             protection: store.protect(),
-            _claim: claim,
+            relied: Mutex::default(),
+            expected: None,
+            claim: None,
             outboards,
             list,
             plan,
         };
         let state = match &place {
             None => download.begin_store(options)?,
-            Some(place) => download.begin_file(place)?,
+            Some(place) => download.begin_file(place, options)?,
         };
         if let State::Writing(output) = &state {
             for (offset, bytes) in &download.plan.literals {
@@ -233,10 +235,12 @@ impl Download {
     }
 
     /// What is to be fetched: ranges of chunks (by their number in the list) in whole groups of 16 KiB, cut
-    /// at the end of the chunk. Content that comes twice is asked for once.
+    /// at the end of the chunk. Content that comes twice, in this file or in those that share its
+    /// [`Packs`], is asked for once.
     pub fn missing(&self) -> Vec<(u32, Range<u32>)> {
         let coverage = lock(&self.coverage);
-        let chunks = self.plan.chunks();
+        let relied = lock(&self.relied);
+        let chunks = self.plan.chunks().filter(|c| !relied.contains(c));
         let missing = chunks.flat_map(|chunk| {
             let ranges = coverage.missing(&self.plan, chunk, self.len_of(chunk));
             ranges.into_iter().map(move |range| (chunk, range))
@@ -252,6 +256,10 @@ impl Download {
     /// changed what was written (both leave the download open: look at [`missing`](Self::missing) again),
     /// and others.
     pub fn finish(&self) -> Result<Finished, DownloadError> {
+        if !std::mem::take(&mut *lock(&self.relied)).is_empty() {
+            // those that finished before have it
+            self.fill_local()?;
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let path = || self.path.clone();
         if matches!(*state, State::Ended) {

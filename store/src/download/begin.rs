@@ -23,32 +23,50 @@ use crate::{
 
 impl Download {
     pub(super) fn begin_store(&mut self, options: &Options) -> Result<State, DownloadError> {
-        let mut new_bytes = 0;
-        let mut held = Vec::new();
+        let (mut new, mut new_bytes) = (Vec::new(), 0);
         for chunk in self.plan.chunks() {
-            if self.protection.holds(&self.list.hashes[chunk as usize])? {
-                held.push(chunk);
-            } else {
-                new_bytes += u64::from(self.len_of(chunk));
+            let (hash, len) = (self.list.hashes[chunk as usize], self.len_of(chunk));
+            let another = || {
+                options
+                    .packs
+                    .as_ref()
+                    .is_some_and(|p| p.rely(false, &hash, len))
+            };
+            if !self.protection.holds(&hash)? && !another() {
+                new.push(chunk);
+                new_bytes += u64::from(len);
             }
         }
+        let name = blake3::Hash::from(self.plan.digest).to_hex();
+        let name = self.store.inner().layout.partial_dir().join(name.as_str());
+        // another download of the same file may be at work; what is left for it is none of ours
+        let claim = Claim::take(&name);
         let key = self.key(None);
-        let earlier = self.earlier_container(&key)?;
-        if new_bytes == 0 {
-            if let Some((id, journal)) = earlier {
-                self.remove_container(id, &journal)?;
-            }
-            held.iter().for_each(|chunk| self.mark_all(*chunk));
-            return Ok(State::Held);
+        let mut earlier = match &claim {
+            Ok(_) if self.plan.whole => self.earlier_container(&key)?,
+            _ => None,
+        };
+        if let Some((id, journal)) = earlier.take_if(|_| new.is_empty()) {
+            self.remove_container(id, &journal)?;
         }
-        if let Some((id, path)) = earlier {
-            if let Some(output) = self.resume_container(id, &path, &key)? {
+        if let Some((id, journal)) = earlier {
+            if let Some(output) = self.resume_container(id, &journal, &key)? {
+                self.claim = Some(claim?);
+                self.expect(options, false, self.plan.chunks().collect());
                 return Ok(State::Writing(output));
             }
-            self.remove_container(id, &path)?;
+            self.remove_container(id, &journal)?;
         }
-        if self.plan.len <= SMALL_BYTES || new_bytes * 2 < self.plan.len {
-            held.iter().for_each(|chunk| self.mark_all(*chunk));
+        let whole =
+            self.plan.whole && self.plan.len > SMALL_BYTES && new_bytes * 2 >= self.plan.len;
+        self.expect(options, false, new.clone());
+        if new.is_empty() || !whole {
+            let new: HashSet<u32> = new.into_iter().collect();
+            let held = self.plan.chunks().filter(|chunk| !new.contains(chunk));
+            held.for_each(|chunk| self.mark_all(chunk));
+            if new.is_empty() {
+                return Ok(State::Held);
+            }
             let (packs, own) = match &options.packs {
                 Some(packs) => (packs.clone(), false),
                 None => (Packs::new(&self.store), true),
@@ -56,6 +74,7 @@ impl Download {
             let gather = Gather::new(packs.clone());
             return Ok(State::Gathering { gather, packs, own });
         }
+        self.claim = Some(claim?);
         let writer = self.store.whole_writer(self.plan.len)?;
         let header = JournalHeader {
             key,
@@ -66,7 +85,44 @@ impl Download {
         Ok(State::Writing(Output::Whole(writer)))
     }
 
-    pub(super) fn begin_file(&mut self, place: &Place) -> Result<State, DownloadError> {
+    /// Lets other downloads leave chunks to this one.
+    fn expect(&mut self, options: &Options, file: bool, chunks: Vec<u32>) {
+        if let Some(packs) = &options.packs {
+            let hashes = chunks
+                .into_iter()
+                .map(|chunk| self.list.hashes[chunk as usize])
+                .collect();
+            self.expected = Some(packs.expect(file, hashes));
+        }
+    }
+
+    /// Leaves to other downloads what they will have written into the user's folder before this one
+    /// finishes, and lets them leave to this one what is its own.
+    fn share_file(&mut self, options: &Options) {
+        let Some(packs) = &options.packs else {
+            return;
+        };
+        let relied = self.plan.chunks().filter(|chunk| {
+            packs.rely(
+                true,
+                &self.list.hashes[*chunk as usize],
+                self.len_of(*chunk),
+            )
+        });
+        let relied: HashSet<u32> = relied.collect();
+        if self.plan.whole {
+            let own: Vec<u32> = self.plan.chunks().filter(|c| !relied.contains(c)).collect();
+            self.expect(options, true, own);
+        }
+        *lock(&self.relied) = relied;
+    }
+
+    pub(super) fn begin_file(
+        &mut self,
+        place: &Place,
+        options: &Options,
+    ) -> Result<State, DownloadError> {
+        self.claim = Some(Claim::take(&place.part)?);
         let disk = self.store.inner().disk.clone();
         folder::walk(&*disk, &place.root, &place.name, true)?;
         let key = self.key(Some(place));
@@ -92,6 +148,7 @@ impl Download {
                     remove_if_there(&*disk, &journal).map_err(DownloadError::io(&journal))?;
                     remove_if_there(&*disk, &place.part).map_err(DownloadError::io(&place.part))?;
                     self.plan.chunks().for_each(|chunk| self.mark_all(chunk));
+                    self.expect(options, true, self.plan.chunks().collect());
                     return Ok(State::Kept(kept.into()));
                 }
                 if !place.force {
@@ -119,6 +176,7 @@ impl Download {
                 let output = Output::Part(part);
                 let records = self.recall(&output, &journal)?;
                 self.start_journal(&journal, &header, &records)?;
+                self.share_file(options);
                 return Ok(State::Writing(output));
             }
         }
@@ -129,6 +187,7 @@ impl Download {
         } else {
             remove_if_there(&*disk, &journal).map_err(io)?;
         }
+        self.share_file(options);
         Ok(State::Writing(Output::Part(part)))
     }
 
@@ -285,11 +344,7 @@ pub(super) struct Claim(PathBuf);
 static CLAIMS: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
 
 impl Claim {
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(super) fn take(path: &Path) -> Result<Self, DownloadError> {
+    fn take(path: &Path) -> Result<Self, DownloadError> {
         if lock(&CLAIMS).insert(path.to_owned()) {
             Ok(Self(path.to_owned()))
         } else {

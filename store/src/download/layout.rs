@@ -66,6 +66,8 @@ pub(super) struct Plan {
     pub(super) literals: Vec<(u64, Bytes)>,
     /// Whether the target is the file of the chunk list, byte for byte.
     pub(super) whole: bool,
+    /// Whether the target is made of whole chunks alone.
+    pub(super) whole_chunks: bool,
     /// Names the layout.
     pub(super) digest: [u8; 32],
     /// For each chunk, the first one of the same content.
@@ -83,6 +85,7 @@ impl Plan {
             return Err(refuse("hashes and lengths differ in number".to_owned()));
         }
         let whole = *layout == Layout::whole(list);
+        let mut whole_chunks = layout.literals.is_empty();
         let mut places = BTreeMap::new();
         let mut put = |offset: u64, len: u64| {
             if len > 0 && places.insert(offset, len).is_some() {
@@ -104,6 +107,7 @@ impl Plan {
                 return Err(refuse(format!("bytes {range:?} of chunk {chunk}")));
             }
             put(*offset, u64::from(range.end - range.start))?;
+            whole_chunks &= range.start == 0 && len == Some(&range.end);
         }
         let mut len = 0_u64;
         for (offset, bytes) in places {
@@ -139,6 +143,7 @@ impl Plan {
             len,
             literals: layout.literals.clone(),
             whole,
+            whole_chunks,
             digest: digest(layout, list),
             first,
             segments,

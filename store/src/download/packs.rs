@@ -8,12 +8,12 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::DownloadError;
+use super::{DownloadError, lock};
 use crate::{
     ChunkHash, Store,
     container::ContainerId,
@@ -33,6 +33,24 @@ pub struct Packs {
     store: Store,
     writer: Mutex<Option<PackWriter>>,
     buffered: AtomicU64,
+    coming: Mutex<Coming>,
+}
+
+/// What the downloads that share [`Packs`] will bring, so that none of it is fetched twice.
+#[derive(Debug, Default)]
+struct Coming {
+    /// For the store, and for files of users: chunks that downloads wait for, and how many do.
+    expected: [HashMap<ChunkHash, usize>; 2],
+    /// Chunks that a download for the store left to another one, and their lengths.
+    relied: HashMap<ChunkHash, u32>,
+}
+
+/// Chunks that a download waits for, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Expected {
+    packs: Arc<Packs>,
+    file: bool,
+    hashes: Vec<ChunkHash>,
 }
 
 impl Packs {
@@ -42,11 +60,12 @@ impl Packs {
             store: store.clone(),
             writer: Mutex::new(None),
             buffered: AtomicU64::new(0),
+            coming: Mutex::default(),
         })
     }
 
     fn add(&self, hash: ChunkHash, plain: &[u8], pairs: &[u8]) -> Result<(), DownloadError> {
-        let mut open = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.writer);
         let writer = open.get_or_insert_with(|| self.store.pack_writer());
         writer.add(hash, plain, pairs)?;
         let full = writer.is_full() || writer.stored_len() >= SEAL_BYTES;
@@ -56,16 +75,55 @@ impl Packs {
         Ok(())
     }
 
-    /// Seals what was added: durable, and found, when this returns.
+    /// Seals what was added: durable, and found, when this returns. To be called once all downloads that
+    /// share these packs have finished.
     ///
     /// # Errors
-    /// What the store says; the chunks of the last pack must be received again then.
+    /// What the store says: the chunks of the last pack must be received again then.
+    /// [`DownloadError::Incomplete`] when a download did not bring what another one left to it.
     pub fn seal(&self) -> Result<(), DownloadError> {
-        let mut open = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.writer);
         if let Some(writer) = open.take() {
             writer.seal()?;
         }
-        Ok(())
+        drop(open);
+        let relied = std::mem::take(&mut lock(&self.coming).relied);
+        let mut bytes = 0;
+        for (hash, len) in relied {
+            if !self.store.holds(&hash)? {
+                bytes += u64::from(len);
+            }
+        }
+        if bytes == 0 {
+            return Ok(());
+        }
+        Err(DownloadError::Incomplete {
+            path: self.store.home().to_owned(),
+            bytes,
+        })
+    }
+
+    /// Leaves a chunk to another download of the same target, if one waits for it.
+    pub(super) fn rely(&self, file: bool, hash: &ChunkHash, len: u32) -> bool {
+        let mut coming = lock(&self.coming);
+        let expected = coming.expected[usize::from(file)].contains_key(hash);
+        if expected && !file {
+            coming.relied.insert(*hash, len);
+        }
+        expected
+    }
+
+    /// Says which chunks will be readable once a download has finished.
+    pub(super) fn expect(self: &Arc<Self>, file: bool, hashes: Vec<ChunkHash>) -> Expected {
+        let mut coming = lock(&self.coming);
+        for hash in &hashes {
+            *coming.expected[usize::from(file)].entry(*hash).or_default() += 1;
+        }
+        Expected {
+            packs: self.clone(),
+            file,
+            hashes,
+        }
     }
 
     /// Takes `bytes` of the memory that there is for chunks.
@@ -75,6 +133,21 @@ impl Packs {
                 (held + bytes <= DOWNLOAD_BUFFER_BYTES_MAX).then_some(held + bytes)
             })
             .is_ok()
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let mut coming = lock(&self.packs.coming);
+        let expected = &mut coming.expected[usize::from(self.file)];
+        for hash in &self.hashes {
+            if let Some(count) = expected.get_mut(hash) {
+                *count -= 1;
+                if *count == 0 {
+                    expected.remove(hash);
+                }
+            }
+        }
     }
 }
 
@@ -127,7 +200,7 @@ impl Gather {
         data: &[u8],
     ) -> Result<(), DownloadError> {
         let buffer = {
-            let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut chunks = lock(&self.chunks);
             match chunks.get(&chunk) {
                 Some(Some(buffer)) => buffer.clone(),
                 Some(None) => return Ok(()),
@@ -138,7 +211,7 @@ impl Gather {
                 }
             }
         };
-        let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(&buffer);
         match &mut *buffer {
             Buffer::Memory { bytes, .. } => {
                 let at = offset as usize;
@@ -162,7 +235,7 @@ impl Gather {
                 bytes: vec![0; len as usize],
             });
         }
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock(&self.scratch);
         let scratch = match &mut *scratch {
             Some(scratch) => scratch,
             none => {
@@ -189,23 +262,16 @@ impl Gather {
 
     /// Begins a chunk again.
     pub(super) fn forget(&self, chunk: u32) {
-        self.chunks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&chunk);
+        lock(&self.chunks).remove(&chunk);
     }
 
     /// Puts a chunk whose bytes are all there in a pack; false when they are not those of `hash`.
     pub(super) fn complete(&self, chunk: u32, hash: ChunkHash) -> Result<bool, DownloadError> {
-        let buffer = self
-            .chunks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(chunk, None);
+        let buffer = lock(&self.chunks).insert(chunk, None);
         let Some(Some(buffer)) = buffer else {
             return Ok(false);
         };
-        let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(&buffer);
         let read;
         let bytes = match &mut *buffer {
             Buffer::Memory { bytes, .. } => &bytes[..],

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod model;
+mod shared;
 
 /// A file, cut into chunks, that can be received.
 pub(super) struct Source {
@@ -225,103 +226,6 @@ fn a_new_file_becomes_a_whole_container_with_its_outboards() {
 }
 
 #[test]
-fn small_files_share_a_pack() {
-    let home = Home::new();
-    let options = Options {
-        packs: Some(Packs::new(home.store())),
-        ..Options::default()
-    };
-    let sources = [1, 2, 3].map(|seed| Source::new(&[20_000, 30, 400_000], seed));
-    for source in &sources {
-        let download = source
-            .begin(home.store(), &Target::Store, &options)
-            .unwrap();
-        source.deliver_all(&download, &mut random());
-        assert_eq!(download.finish().unwrap(), Finished::Packs);
-    }
-    options.packs.unwrap().seal().unwrap();
-    sources
-        .iter()
-        .for_each(|source| source.assert_held(home.store()));
-    let packs: Vec<_> = home
-        .store()
-        .index()
-        .places(&sources[0].list.hashes[0])
-        .unwrap()
-        .into_iter()
-        .chain(
-            home.store()
-                .index()
-                .places(&sources[2].list.hashes[2])
-                .unwrap(),
-        )
-        .map(|place| place.container)
-        .collect();
-    assert_eq!(packs[0], packs[1]);
-}
-
-#[test]
-fn a_file_that_is_mostly_held_takes_room_for_its_new_chunks_alone() {
-    let home = Home::new();
-    let old = Source::new(&[3 << 20, 3 << 20, 20_000], 1);
-    let download = old
-        .begin(home.store(), &Target::Store, &Options::default())
-        .unwrap();
-    old.deliver_all(&download, &mut random());
-    download.finish().unwrap();
-    drop(download);
-    let mut bytes = old.bytes.clone();
-    bytes.extend_from_slice(b"one more tensor");
-    let new = Source::of(bytes, &[3 << 20, 3 << 20, 20_000, 15]);
-    let download = new
-        .begin(home.store(), &Target::Store, &Options::default())
-        .unwrap();
-    assert_eq!(download.missing(), vec![(3, 0..15)]);
-    new.deliver_all(&download, &mut random());
-    assert_eq!(download.finish().unwrap(), Finished::Packs);
-    new.assert_held(home.store());
-    let download = new.begin(home.store(), &Target::Store, &Options::default());
-    assert!(matches!(download, Err(DownloadError::Busy { .. })));
-}
-
-#[test]
-fn what_is_held_is_never_asked_for() {
-    let home = Home::new();
-    let source = Source::new(&LENGTHS, 1);
-    let download = source
-        .begin(home.store(), &Target::Store, &Options::default())
-        .unwrap();
-    source.deliver_all(&download, &mut random());
-    download.finish().unwrap();
-    drop(download);
-    let again = source
-        .begin(home.store(), &Target::Store, &Options::default())
-        .unwrap();
-    assert!(again.missing().is_empty());
-    assert_eq!(again.finish().unwrap(), Finished::Held);
-
-    let target = home.target("a/b/model.safetensors");
-    let download = source
-        .begin(home.store(), &target, &Options::default())
-        .unwrap();
-    assert_eq!(download.fill_local().unwrap(), source.list.size());
-    assert!(download.missing().is_empty());
-    let finished = download.finish().unwrap();
-    assert!(matches!(
-        finished,
-        Finished::File {
-            place: Some(_),
-            kept: false,
-            ..
-        }
-    ));
-    assert_eq!(
-        fs::read(home.out("a/b/model.safetensors")).unwrap(),
-        source.bytes
-    );
-}
-
-#[test]
 fn a_file_in_a_folder_appears_complete_and_seeds() {
     let home = Home::new();
     let source = Source::new(&LENGTHS, 3);
@@ -435,6 +339,25 @@ fn bytes_that_changed_between_two_tries_are_fetched_again() {
     source.deliver_all(&download, &mut random());
     download.finish().unwrap();
     assert_eq!(fs::read(home.out("m")).unwrap(), source.bytes);
+}
+
+#[test]
+fn a_file_is_received_once_at_a_time() {
+    for to_store in [true, false] {
+        let home = Home::new();
+        let source = Source::new(&LENGTHS, 4);
+        let target = if to_store {
+            Target::Store
+        } else {
+            home.target("m")
+        };
+        let begin = || source.begin(home.store(), &target, &Options::default());
+        let first = begin().unwrap();
+        assert!(matches!(begin(), Err(DownloadError::Busy { .. })));
+        source.deliver_all(&first, &mut random());
+        drop(first);
+        begin().unwrap().finish().unwrap();
+    }
 }
 
 #[test]
@@ -653,22 +576,6 @@ fn an_empty_file_is_a_file() {
         .begin(home.store(), &Target::Store, &Options::default())
         .unwrap();
     assert_eq!(download.finish().unwrap(), Finished::Held);
-}
-
-#[test]
-fn content_that_comes_twice_is_fetched_once() {
-    let home = Home::new();
-    let twice = Source::new(&[2 << 20], 1).bytes;
-    let bytes = [&twice[..], &twice[..], &[7; 1 << 20], &twice[..]].concat();
-    let source = Source::of(bytes, &[2 << 20, 2 << 20, 1 << 20, 2 << 20]);
-    let download = source
-        .begin(home.store(), &home.target("m"), &Options::default())
-        .unwrap();
-    assert_eq!(download.missing(), vec![(0, 0..2 << 20), (2, 0..1 << 20)]);
-    source.deliver_all(&download, &mut random());
-    download.finish().unwrap();
-    assert_eq!(fs::read(home.out("m")).unwrap(), source.bytes);
-    source.assert_held(home.store());
 }
 
 #[test]
