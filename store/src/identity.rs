@@ -16,7 +16,7 @@ mod make;
 mod record;
 
 pub use chain::{End, Standing};
-pub use check::{AuthError, Claim};
+pub use check::{AuthError, Claim, VersionSigner};
 pub use glob::{check_glob, matches as glob_matches};
 pub use log::{Applied, IdentityLog};
 pub use make::{create, next_commitment};

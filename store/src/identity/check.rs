@@ -1,7 +1,7 @@
 //! Whether a signed record of a publisher, a ref record or a capability, is signed by one who may.
 
 use super::{IdentityLog, Operation, Standing};
-use crate::signature::{Context, KeyId, SignatureError, Signed};
+use crate::signature::{Context, KeyId, PublicKey, SignatureError, Signed, VersionSignatures};
 use crate::{ErrorKind, PublisherId, RecordId};
 
 /// What a signed record claims of its signer.
@@ -180,4 +180,62 @@ impl IdentityLog {
             _ => Ok(standing),
         }
     }
+
+    /// Checks the signatures of a version of `model`: who of this publisher made it. A version has no
+    /// place in the log, so keys that ended since are among the answers, with their standing of today;
+    /// what is current follows from refs.
+    ///
+    /// # Errors
+    /// When no key that is, or was, the publisher's for this model signed it rightly:
+    /// [`AuthError::UnknownKey`] or [`AuthError::NotPermitted`] if another key did, else
+    /// [`AuthError::Signature`].
+    pub fn check_version(
+        &self,
+        signatures: &VersionSignatures,
+        model: &str,
+    ) -> Result<Vec<VersionSigner>, AuthError> {
+        let publisher = self.publisher();
+        let right = signatures.verified();
+        let own = |key: &KeyId| self.ever_authorised(*key, Operation::Push, model);
+        let signers: Vec<_> = right
+            .iter()
+            .filter(|key| own(key))
+            .map(|key| VersionSigner {
+                key: *key,
+                standing: self.standing(*key),
+            })
+            .collect();
+        if !signers.is_empty() {
+            return Ok(signers);
+        }
+        if let Some(key) = right.first().copied() {
+            return Err(match self.standing(key) {
+                Standing::Unknown => AuthError::UnknownKey { publisher, key },
+                _ => {
+                    let op = Operation::Push.as_str();
+                    AuthError::NotPermitted {
+                        key,
+                        op,
+                        model: model.to_owned(),
+                    }
+                }
+            });
+        }
+        let named = signatures.signatures().iter().map(|sig| sig.key);
+        let key = named
+            .chain(self.keys().keys.iter().map(PublicKey::id))
+            .next();
+        let key = key.expect("an identity has a key");
+        signatures.verify(key)?;
+        Ok(signers)
+    }
+}
+
+/// One who rightly signed a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionSigner {
+    /// The key.
+    pub key: KeyId,
+    /// What the key is to the publisher today.
+    pub standing: Standing,
 }

@@ -575,6 +575,65 @@ fn limits_of_records_hold_by_one() {
 }
 
 #[test]
+fn a_version_is_the_publishers_if_one_of_its_keys_signed_it() {
+    use crate::signature::{SignatureError, VersionSignatures};
+    let mut log = log();
+    let made = log.delegate(delegation(3, &[Operation::Push], &["tiny"]), &[&key(1)]);
+    log.add(made);
+    let made = log.delegate(delegation(4, &[Operation::Tag], &["tiny"]), &[&key(1)]);
+    log.add(made);
+    let revoked = log.revoke(ended(3, 0), &[&key(1)]);
+    log.add(revoked);
+    let id = crate::VersionId::of(b"version");
+    let by = |log: &IdentityLog, seed, model| {
+        log.check_version(&VersionSignatures::new(id, &[&key(seed)]), model)
+    };
+    let own = by(&log, 1, "tiny").unwrap();
+    assert_eq!(own[0].standing, Standing::Key { threshold: 1 });
+    let former = by(&log, 3, "tiny").unwrap();
+    assert!(matches!(former[0].standing, Standing::Ended(_)));
+    for (seed, model) in [(3, "other"), (4, "tiny")] {
+        let err = by(&log, seed, model).unwrap_err();
+        assert!(
+            matches!(err, AuthError::NotPermitted { op: "push", .. }),
+            "{err}"
+        );
+    }
+    let err = by(&log, 9, "tiny").unwrap_err();
+    let publisher = log.publisher();
+    assert_eq!(
+        err,
+        AuthError::UnknownKey {
+            publisher,
+            key: key(9).id()
+        }
+    );
+    assert!(
+        err.to_string().contains("not known to the publisher"),
+        "{err}"
+    );
+    let none = log
+        .check_version(&VersionSignatures::new(id, &[]), "tiny")
+        .unwrap_err();
+    assert_eq!(
+        none,
+        AuthError::Signature(SignatureError::Missing { key: key(1).id() })
+    );
+    let mut moved = VersionSignatures::new(id, &[&key(1)]).encode();
+    let at = moved
+        .windows(32)
+        .position(|window| window == id.as_bytes())
+        .unwrap();
+    moved[at] ^= 1;
+    let moved = VersionSignatures::decode(&moved).unwrap();
+    let wrong = log.check_version(&moved, "tiny").unwrap_err();
+    assert_eq!(
+        wrong,
+        AuthError::Signature(SignatureError::Wrong { key: key(1).id() })
+    );
+}
+
+#[test]
 fn a_log_has_a_bounded_length_and_room_for_a_rotation() {
     let mut log = log();
     let mut lead = delegation(3, &[Operation::Push, Operation::Delegate], &["*"]);
