@@ -62,6 +62,9 @@ pub(crate) fn parse(prefix: &[u8], file_len: u64) -> Result<Header, ParseError> 
         Some(json) => json,
         None => return Err(ParseError::NeedMore { bytes: len }),
     };
+    let Ok(json) = std::str::from_utf8(json) else {
+        return Err(invalid(Invalid::NotUtf8 { what: "header" }));
+    };
     let raw = read_json(json).map_err(|error| invalid(Invalid::Json(error.to_string())))?;
     let tensors = check(raw.tensors, len, file_len)?;
     let metadata = Metadata::Safetensors(raw.metadata.unwrap_or_default());
@@ -174,8 +177,8 @@ struct RawHeader {
     tensors: Vec<RawTensor>,
 }
 
-fn read_json(json: &[u8]) -> Result<RawHeader, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+fn read_json(json: &str) -> Result<RawHeader, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     let header = deserializer.deserialize_map(HeaderVisitor)?;
     deserializer.end()?;
     Ok(header)
