@@ -32,7 +32,7 @@ pub const ALIGNMENT_BYTES_MAX: u64 = 1024 * 1024;
 pub const INDEX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Most tensors named by one shard index.
-pub const INDEX_ENTRIES_MAX: usize = 1_000_000;
+pub const INDEX_ENTRIES_MAX: usize = 500_000;
 
 /// Longest file name in a shard index, in bytes.
 pub const SHARD_NAME_BYTES_MAX: usize = 255;

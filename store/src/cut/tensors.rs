@@ -16,8 +16,7 @@ const LAYER_DIGITS_MAX: usize = 9;
 
 /// Cuts a model file by rule `tensors/1`. `header` is what `lode_tensors::parse` made of it.
 ///
-/// Costs no reading: only the header is looked at. Total for every header, also one that was not
-/// parsed from a file of `file_len` bytes; the lengths always add up to `file_len`.
+/// Costs no reading: only the header is looked at. The lengths add up to `file_len`.
 pub fn tensor_cuts(header: &Header, file_len: u64) -> Cuts {
     let mut cutter = Cutter {
         lengths: Vec::new(),
