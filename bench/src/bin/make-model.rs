@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! make-model /tmp/v1 --size 4G
-//! make-model /tmp/v2 --size 4G --changed 0.1     # 10 % of the bytes are of other tensors
+//! make-model /tmp/v2 --size 4G --change 0.1     # 10 % of the bytes are of other tensors
 //! ```
 
 use std::path::PathBuf;
@@ -23,15 +23,18 @@ struct Arguments {
     /// Most bytes of tensors in one file.
     #[arg(long, default_value = "5G", value_parser = size::parse)]
     shard_size: u64,
+    /// Divide into about this many files instead.
+    #[arg(long, conflicts_with = "shard_size", value_parser = clap::value_parser!(u64).range(1..))]
+    shards: Option<u64>,
     /// Where the values come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Take at most this fraction of the bytes, in whole tensors, from another seed.
     #[arg(long, value_name = "FRACTION")]
-    changed: Option<f64>,
+    change: Option<f64>,
     /// That other seed.
     #[arg(long, default_value_t = 2)]
-    changed_seed: u64,
+    change_seed: u64,
     /// Threads that write.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -39,16 +42,21 @@ struct Arguments {
 
 fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
+    let shard_size = match arguments.shards {
+        None => arguments.shard_size,
+        Some(1) => u64::MAX,
+        Some(count) => arguments.size.div_ceil(count),
+    };
     let start = Instant::now();
     let made = llama::make(
         &arguments.folder,
         &llama::Options {
             size: arguments.size,
-            shard_size: arguments.shard_size,
+            shard_size,
             seed: arguments.seed,
             changed: arguments
-                .changed
-                .map(|fraction| (fraction, arguments.changed_seed)),
+                .change
+                .map(|fraction| (fraction, arguments.change_seed)),
             threads: arguments.threads,
         },
     )?;
