@@ -7,13 +7,14 @@ mod models;
 mod tensors;
 
 use hyper::{
-    StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    HeaderMap, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
 use crate::{
     answer::Answer,
     body::Body,
+    condition::{Etag, Verdict},
     control,
     reader::{OpenVersion, Read},
     route::Route,
@@ -95,15 +96,28 @@ fn hex(bytes: &[u8]) -> String {
 /// A list of any length: `{"version","tree",KEY:[rows]}`, made while it is sent.
 fn json_list(
     version: &OpenVersion,
+    request: &HeaderMap,
     key: &str,
     rows: impl Iterator<Item = String> + Send + Unpin + 'static,
 ) -> Answer {
     let (id, tree) = (version.id(), version.doc().tree);
-    let head = format!("{{\"version\":\"{id}\",\"tree\":\"{tree}\",\"{key}\":[\n");
-    let mut response = hyper::Response::new(Body::of_rows(head, rows, "\n]}\n"));
-    *response.status_mut() = StatusCode::OK;
+    let etag = Etag::new(format!("{id}.{key}"));
+    let mut response = match etag.weigh(request) {
+        Verdict::NotModified => {
+            let mut response = hyper::Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        _ => {
+            let head = format!("{{\"version\":\"{id}\",\"tree\":\"{tree}\",\"{key}\":[\n");
+            let mut response = hyper::Response::new(Body::of_rows(head, rows, "\n]}\n"));
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            response
+        }
+    };
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ETAG, etag.header());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     version.mark(headers);

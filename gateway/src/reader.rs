@@ -182,14 +182,20 @@ impl Reader {
     /// Opens a chunk or document by its hash.
     ///
     /// # Errors
-    /// 404 when the caller may not ask for chunks by hash; 503 when it is not held.
+    /// 404 when it is not held, or the caller may not ask for chunks by hash: nobody can tell a hash
+    /// that is not held now from one that never was anything.
     pub async fn chunk(&self, hash: ChunkHash) -> Result<ChunkSource, Problem> {
+        let absent = || Problem::not_found(format!("chunk {hash} is not here"));
         // Which versions a chunk belongs to is not known here, so only who may read all of them asks.
         if !matches!(self.caller, Caller::Owner) {
-            return Err(Problem::not_found("there is no such chunk"));
+            return Err(absent());
         }
         let reads = self.reads.clone();
-        blocking(move || reads.chunk(hash)).await
+        let opened = blocking(move || match reads.chunk(hash) {
+            Err(ReadError::NotHeld { .. }) => Ok(None),
+            opened => opened.map(Some),
+        });
+        opened.await?.ok_or_else(absent)
     }
 
     /// The outboard of a chunk.

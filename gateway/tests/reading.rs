@@ -371,7 +371,7 @@ async fn what_is_absent_is_404_whatever_is_missing() {
         assert_eq!(answer.json().await["error"]["kind"], "not_found");
     }
     let missing = format!("/lode/v1/chunks/{}", "0".repeat(64));
-    assert_eq!(setup.get(&missing, &[]).await.status(), 503);
+    assert_eq!(setup.get(&missing, &[]).await.status(), 404);
     assert_eq!(setup.get("/lode/v1/chunks/xyz", &[]).await.status(), 400);
     assert_eq!(
         setup.get("/lode/v1/models/acme/%zz", &[]).await.status(),
@@ -409,6 +409,10 @@ async fn models_versions_and_files_are_listed() {
     }
     let mut answer = setup.get(&format!("{url}/v1/files"), &[]).await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
+    let tag = answer.header("etag").unwrap().to_owned();
+    let again = [("if-none-match", tag.as_str())];
+    let unchanged = setup.get(&format!("{url}/main/files"), &again).await;
+    assert_eq!(unchanged.status(), 304, "another rev with the same tree");
     let files = answer.json().await;
     let rows = files["files"].as_array().unwrap();
     assert_eq!(rows.len(), 9);

@@ -64,7 +64,7 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
         };
         serde_json::to_string(&row).expect("a row has text keys and finite numbers")
     });
-    json_list(&version, "files", rows)
+    json_list(&version, &request.headers, "files", rows)
 }
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/files/{path..}`

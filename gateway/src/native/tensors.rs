@@ -66,7 +66,7 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
             };
             Some(serde_json::to_string(&row).expect("a row has text keys and finite numbers"))
         });
-    json_list(&version, "tensors", Box::new(rows))
+    json_list(&version, &request.headers, "tensors", Box::new(rows))
 }
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}`
