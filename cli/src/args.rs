@@ -192,6 +192,10 @@ pub(crate) enum Sub {
 
 /// `lode push`.
 #[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  \
+    lode push ./smollm acme/smollm --tag v1 --public\n  \
+    lode push ./smollm acme/smollm --in-place -m 'no second copy'\n  \
+    lode push tiny.gguf acme/tiny-gguf --base acme/smollm@v1")]
 pub(crate) struct PushArgs {
     /// Folder or file to push
     pub(crate) dir: PathBuf,
@@ -234,6 +238,10 @@ pub(crate) struct PushArgs {
 
 /// `lode pull`.
 #[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  \
+    lode pull acme/smollm@v1 --from TICKET --to ./smollm\n  \
+    lode pull acme/smollm@v1 --tensors 'model.layers.0.*' --to ./part\n  \
+    lode pull acme/smollm --include '*.json' --dry-run")]
 pub(crate) struct PullArgs {
     /// What to fetch
     #[arg(value_name = "NAME[@REV]")]

@@ -37,6 +37,15 @@ pub(crate) enum ConnectError {
     Failed(Failure),
 }
 
+/// Why there is no outcome.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The node went away before it answered anything: another may take the command.
+    Unanswered(Failure),
+    /// The command failed, or its answer broke off.
+    Failed(Failure),
+}
+
 impl Client {
     /// Connects to the node that listens on `socket`.
     ///
@@ -75,12 +84,12 @@ impl Client {
     /// Sends `command` and returns its outcome; `on_event` gets what happens on the way.
     ///
     /// # Errors
-    /// The node's own failure, or that the answer broke off.
+    /// The node's own failure, or that the answer broke off or never began.
     pub(crate) async fn send(
         &mut self,
         command: &Command,
         mut on_event: impl FnMut(Event),
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, SendError> {
         let body = serde_json::to_vec(command).expect("a command is plain data");
         let request = Request::post(COMMANDS)
             .header(hyper::header::HOST, "lode")
@@ -88,24 +97,25 @@ impl Client {
             .header(PROGRAM_HEADER, PROGRAM)
             .body(Full::new(Bytes::from(body)))
             .expect("the request is made of constants");
+        let unanswered = |error: hyper::Error| SendError::Unanswered(broken(&error.to_string()));
         let response = self
             .requests
             .send_request(request)
             .await
-            .map_err(|e| broken(&e.to_string()))?;
+            .map_err(unanswered)?;
         let version = other_version(&response);
         let reply = if response.status() == StatusCode::OK {
             answer(response.into_body(), &mut on_event).await
         } else {
             Err(refusal(response).await)
         };
-        reply.map_err(|failure| match version {
-            Some(version)
-                if failure.kind == FailureKind::Usage || failure.kind == FailureKind::Failed =>
-            {
-                with_version(failure, &version)
-            }
-            _ => failure,
+        reply.map_err(|failure| {
+            SendError::Failed(match version {
+                Some(version) if failure.kind == FailureKind::Failed => {
+                    with_version(failure, &version)
+                }
+                _ => failure,
+            })
         })
     }
 }

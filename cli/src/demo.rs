@@ -64,11 +64,16 @@ pub(crate) async fn demo(args: &DemoArgs, screen: &mut Screen) -> Result<u8, Fai
         .map_err(|error| failed("cannot make a temporary folder", &error))?;
     let result = tokio::select! {
         result = steps(dir.path(), screen) => result,
-        // Dropping the steps kills the children; the folder goes below.
-        code = interrupt.wait() => return Ok(code),
+        // Dropping the steps kills the children.
+        code = interrupt.wait() => {
+            remove(&dir).await;
+            return Ok(code);
+        }
     };
     if args.keep {
         screen.note(&format!("kept: {}", dir.keep().display()));
+    } else {
+        remove(&dir).await;
     }
     match result {
         Ok(figures) => {
@@ -80,6 +85,16 @@ pub(crate) async fn demo(args: &DemoArgs, screen: &mut Screen) -> Result<u8, Fai
             message: format!("the demonstration broke off: {error:#}"),
             advice: Some("`lode demo --keep` keeps the homes and the nodes' logs".to_owned()),
         }),
+    }
+}
+
+/// Removes the folder; children that were just killed may still write to it for a moment.
+async fn remove(dir: &tempfile::TempDir) {
+    for _ in 0..20 {
+        if std::fs::remove_dir_all(dir.path()).is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -32,11 +32,15 @@ impl Progress {
         }
         if self.current.as_ref().is_none_or(|(name, _)| name != phase) {
             self.end();
-            // Starting at `done` keeps what a resumed download held already out of the rate.
-            let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
-            let bar = ProgressBar::with_draw_target(Some(total), target).with_position(done);
-            bar.set_prefix(clean(phase));
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
             bar.set_style(style(total > 0));
+            bar.set_prefix(clean(phase));
+            // What a resumed download held already is not part of its rate: it is put in, counted, and
+            // the estimate starts anew.
+            bar.set_position(done);
+            bar.tick();
+            bar.reset_eta();
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS));
             bar.enable_steady_tick(Duration::from_millis(250));
             self.current = Some((phase.to_owned(), bar));
         }
@@ -73,10 +77,10 @@ impl Progress {
 
 fn style(known: bool) -> ProgressStyle {
     let template = if known {
-        "{prefix:<10} [{bar:28}] {percent:>3}%  {binary_bytes:>10} of {binary_total_bytes}  \
+        "{prefix:<9} [{wide_bar}] {percent:>3}%  {binary_bytes:>9} of {binary_total_bytes}  \
          {binary_bytes_per_sec}  {eta} left{msg}"
     } else {
-        "{prefix:<10} {spinner}  {binary_bytes}  {binary_bytes_per_sec}{msg}"
+        "{prefix:<9} {spinner}  {binary_bytes}  {binary_bytes_per_sec}{msg}"
     };
     ProgressStyle::with_template(template)
         .expect("the template is a constant, tried by a test")
@@ -88,12 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_held_before_is_not_part_of_the_rate() {
+        let mut progress = Progress::new(true);
+        progress.show("receiving", 1 << 40, 2 << 40, 1);
+        let (_, bar) = progress.current.as_ref().expect("the bar was just made");
+        assert!(bar.per_sec() < 1.0, "{}", bar.per_sec());
+        progress.end();
+    }
+
+    #[test]
     fn a_phase_follows_another_and_notes_pass_between() {
         for enabled in [true, false] {
             let mut progress = Progress::new(enabled);
             progress.show("hashing", 0, 0, 0);
             progress.show("hashing", 5, 10, 0);
             progress.show("receiving", 10, 20, 2);
+            assert_eq!(progress.current.is_some(), enabled);
             let mut written = false;
             progress.hide_while(|| written = true);
             progress.end();

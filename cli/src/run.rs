@@ -3,23 +3,17 @@
 use std::ffi::OsString;
 
 use clap::CommandFactory;
-use lode_node::command::{Command, Failure, FailureKind, Outcome};
+use lode_node::command::{Command, Failure, FailureKind};
 
 use crate::action::Action;
 use crate::args::Line;
-use crate::home::with_node;
+use crate::client::SendError;
+use crate::home::Held;
 use crate::interrupt::Interrupt;
 use crate::render;
 use crate::screen::{Screen, write_note};
-use crate::settings::Settings;
+use crate::settings::{Settings, Source};
 use crate::style::Style;
-
-/// How a command ended, short of its exit code.
-enum End {
-    Done(Outcome),
-    Failed(Failure),
-    Interrupted(u8),
-}
 
 /// Carries out `line` and returns the exit code.
 pub(crate) fn run(line: Line) -> u8 {
@@ -70,72 +64,76 @@ async fn act(action: Action, settings: &Settings, screen: &mut Screen) -> u8 {
             screen.raw(&script);
             Ok(0)
         }
-        Action::Man(dir) => clap_mangen::generate_to(Line::command(), &dir)
+        Action::Man(dir) => std::fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(Line::command(), &dir))
             .map(|()| 0)
             .map_err(|error| failed(&format!("cannot write to {}", dir.display()), &error)),
     };
-    result.unwrap_or_else(|failure| {
-        screen.failure(&failure);
-        failure.kind.exit_code()
-    })
+    result.unwrap_or_else(|failure| fail(screen, &failure))
 }
 
-/// Sends a command to the node of the home and prints what comes back.
+/// Sends a command to the node of the home, prints what comes back, and returns the exit code.
 async fn ask(command: &Command, settings: &Settings, screen: &mut Screen) -> u8 {
-    match ended(command, settings, screen).await {
-        End::Done(outcome) => {
-            screen.outcome(command, &outcome);
-            render::verdict(&outcome).map_or(0, FailureKind::exit_code)
-        }
-        End::Failed(failure) => {
-            screen.failure(&failure);
-            failure.kind.exit_code()
-        }
-        End::Interrupted(code) => code,
-    }
-}
-
-async fn ended(command: &Command, settings: &Settings, screen: &mut Screen) -> End {
     let mut interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
-        Err(error) => return End::Failed(failed("cannot listen for Ctrl-C", &error)),
+        Err(error) => return fail(screen, &failed("cannot listen for Ctrl-C", &error)),
     };
-    let mut held = match with_node(settings).await {
-        Ok(held) => held,
-        Err(failure) => return End::Failed(failure),
-    };
-    let end = tokio::select! {
-        reply = held.client().send(command, |event| screen.event(command, &event)) => match reply {
-            Ok(outcome) => End::Done(outcome),
-            Err(failure) => End::Failed(failure),
-        },
-        code = interrupt.wait() => End::Interrupted(code),
-    };
-    if matches!(end, End::Interrupted(_)) {
-        screen.stopping();
+    for last in [false, false, true] {
+        let opened = tokio::select! {
+            opened = Held::open(settings) => opened,
+            code = interrupt.wait() => return code,
+        };
+        let mut held = match opened {
+            Ok(held) => held,
+            Err(failure) => return fail(screen, &failure),
+        };
+        let answer = tokio::select! {
+            answer = held.send(command, |event| screen.event(command, &event)) => Ok(answer),
+            code = interrupt.wait() => Err(code),
+        };
+        let code = match answer {
+            Ok(Ok(outcome)) => {
+                screen.outcome(command, &outcome);
+                render::verdict(&outcome).map_or(0, FailureKind::exit_code)
+            }
+            // The node was on its way out when it was asked: whoever holds the home next takes it.
+            Ok(Err(SendError::Unanswered(_))) if !last => {
+                held.close().await;
+                continue;
+            }
+            Ok(Err(SendError::Unanswered(failure) | SendError::Failed(failure))) => {
+                fail(screen, &failure)
+            }
+            Err(code) => {
+                screen.stopping();
+                code
+            }
+        };
+        held.close().await;
+        return code;
     }
-    // Closing the connection cancels the request; a node of our own then cleans up before we end.
-    held.finish().await;
-    end
+    unreachable!("the last try returns")
+}
+
+fn fail(screen: &mut Screen, failure: &Failure) -> u8 {
+    screen.failure(failure);
+    failure.kind.exit_code()
 }
 
 fn config_show(settings: &Settings, screen: &Screen) {
-    let row = |name: &str, value: String, source| format!("{name:<6}  {value}  ({source:?})\n");
-    let text = row(
-        "home",
-        settings.home.value.display().to_string(),
-        settings.home.source,
-    ) + &row(
-        "relay",
-        settings.relay.value.to_string(),
-        settings.relay.source,
-    ) + &row("log", settings.log.value.clone(), settings.log.source)
-        + &row(
-            "color",
-            settings.color.value.to_string(),
-            settings.color.source,
-        );
-    screen.document(settings, &text.to_lowercase());
+    let row = |name: &str, value: &str, source: Source| format!("{name:<6}  {value}  ({source})\n");
+    let yes_no = |value: bool| if value { "yes" } else { "no" };
+    let text = [
+        row(
+            "home",
+            &settings.home.value.display().to_string(),
+            settings.home.source,
+        ),
+        row("relay", yes_no(settings.relay.value), settings.relay.source),
+        row("log", &settings.log.value, settings.log.source),
+        row("color", yes_no(settings.color.value), settings.color.source),
+    ];
+    screen.document(settings, &text.concat());
 }
 
 /// Sends the program's own log lines to standard error, as far as `LODE_LOG` asks for them.

@@ -19,6 +19,16 @@ pub(crate) enum Source {
     Default,
 }
 
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Argument => "argument",
+            Self::Environment => "environment",
+            Self::Default => "default",
+        })
+    }
+}
+
 /// A value and where it comes from.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Set<T> {
