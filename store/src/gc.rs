@@ -144,6 +144,9 @@ impl Store {
         };
         run.sweep()?;
         if !run.done.stopped {
+            if !dry_run {
+                self.unindex_dropped()?;
+            }
             run.compact()?;
         }
         Ok(run.done)

@@ -15,6 +15,8 @@
 //! | `identities` | identity record 32 | publisher 32 |
 //! | `segments` | number 8 | nonce 8, end 8 |
 //!
+//! The tables of what is in which version are in `index/content.rs`.
+//!
 //! Commits are batched: one for a container, one for a batch of log records.
 
 use std::{
@@ -38,8 +40,9 @@ use crate::{
 };
 
 mod backend;
+mod content;
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const PLACES: TableDefinition<'_, &[u8; 41], &[u8]> = TableDefinition::new("places");
@@ -203,6 +206,7 @@ impl Index {
         changes.txn.open_table(MODELS)?;
         changes.txn.open_table(IDENTITIES)?;
         changes.txn.open_table(SEGMENTS)?;
+        changes.make_content_tables()?;
         changes.commit()?;
         Ok(index)
     }
@@ -437,6 +441,7 @@ impl Changes {
 
     /// Forgets everything.
     pub(crate) fn clear(&self) -> Result<(), IndexError> {
+        self.clear_content()?;
         self.txn.delete_table(PLACES)?;
         self.txn.delete_table(CONTAINERS)?;
         self.txn.delete_table(DOCUMENTS)?;
@@ -601,6 +606,14 @@ impl Changes {
             .open_table(SIGNED)?
             .insert(&signed_at(key, at)[..], at.len)?;
         Ok(())
+    }
+
+    /// Whether a local key has a value.
+    pub(crate) fn has_local(&self, key: &str) -> Result<bool, IndexError> {
+        let table = self.txn.open_table(LOCAL)?;
+        Ok(table
+            .get(key)?
+            .is_some_and(|row| row.value().get(16) == Some(&1)))
     }
 
     /// Removes what a record said of a local key, if that is the latest.

@@ -16,6 +16,7 @@ use crate::{
     log::{Damage, Log, Nonces},
 };
 
+mod content;
 mod error;
 mod open;
 mod outside;
@@ -26,6 +27,7 @@ pub(crate) mod records;
 mod signed;
 mod write;
 
+pub use content::KnownFile;
 pub use error::{OpenError, ReadError, WriteError};
 pub(crate) use open::LogOrIndex;
 pub use outside::OutsideWriter;
@@ -104,6 +106,8 @@ pub(crate) struct Inner {
     findings: Findings,
     /// Held for reading by whoever adds to log, containers and index; for writing by who replaces them.
     pub(crate) gate: RwLock<()>,
+    /// Held while the content of a version goes to the index, or from it.
+    pub(crate) content: Mutex<()>,
     /// Held while one container is collected from, or scrubbed.
     pub(crate) upkeep: Mutex<()>,
     /// Held for reading while a document is looked up and read; for writing while its segment is replaced.
@@ -118,9 +122,10 @@ impl Store {
     /// # Errors
     /// [`OpenError`]; nothing of the home is changed by a refusal.
     pub fn open(home: &Path, options: Options) -> Result<Self, OpenError> {
-        open::open(home, options).map(|inner| Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Arc::new(open::open(home, options)?);
+        let store = Self { inner };
+        store.index_kept().map_err(|error| error.into_open(home))?;
+        Ok(store)
     }
 
     /// The folder of the home.

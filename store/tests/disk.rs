@@ -5,6 +5,8 @@
 mod basic;
 #[path = "disk/common.rs"]
 mod common;
+#[path = "disk/content.rs"]
+mod content;
 #[path = "disk/crash.rs"]
 mod crash;
 #[path = "disk/gc.rs"]

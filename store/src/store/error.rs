@@ -339,6 +339,22 @@ impl WriteError {
     }
 }
 
+impl WriteError {
+    /// The same, while a home is opened.
+    pub(crate) fn into_open(self, home: &Path) -> OpenError {
+        match self {
+            Self::DiskFull { path } => OpenError::DiskFull { path },
+            Self::ReadOnly { path, source } => OpenError::ReadOnly { path, source },
+            Self::Io { path, source } => OpenError::Io { path, source },
+            Self::Index(error) => error.into_open(&home.join("index.redb")),
+            other => OpenError::Io {
+                path: home.to_owned(),
+                source: io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
 impl From<LogError> for WriteError {
     fn from(error: LogError) -> Self {
         match error {

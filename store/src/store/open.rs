@@ -102,6 +102,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         findings,
         gate: RwLock::new(()),
         upkeep: Mutex::new(()),
+        content: Mutex::new(()),
         documents: RwLock::new(()),
         _lock: lock,
     })

@@ -59,6 +59,8 @@ impl Store {
         inner.folded.forget();
         disk.sync_dir(&inner.home)
             .map_err(OpenError::io(&inner.home))?;
+        self.index_kept()
+            .map_err(|error| error.into_open(&inner.home))?;
         Ok(rebuilt)
     }
 

@@ -10,7 +10,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{ReadError, Store, WriteError, open::LogOrIndex, signed::signed_by};
 use crate::{
-    ChunkHash,
+    ChunkHash, VersionId,
     container::ContainerId,
     index::{Changes, IndexError},
     limits::{
@@ -221,8 +221,16 @@ impl Store {
             inner.poison(&path);
             return Err(e.into());
         }
-        if records.iter().any(is_root) {
+        drop(writer);
+        let mut roots = records.iter().filter_map(root).peekable();
+        if roots.peek().is_some() {
             inner.protect.roots_changed();
+        }
+        for version in roots {
+            // derived: what fails here is done when the home is opened again
+            if let Err(error) = self.index_version(&version) {
+                tracing::warn!(%version, %error, "what is in a version is not in the index");
+            }
         }
         Ok(locations)
     }
@@ -350,12 +358,13 @@ impl Store {
     }
 }
 
-/// Whether a record gives the collector a new root.
-fn is_root(record: &Record) -> bool {
-    record.kind == Kind::LocalSet
-        && local_parts(&record.body).is_some_and(|(key, _)| {
-            crate::gc::ROOT_PREFIXES
-                .iter()
-                .any(|prefix| key.starts_with(prefix))
-        })
+/// The version that a record gives the collector as a new root.
+fn root(record: &Record) -> Option<VersionId> {
+    if record.kind != Kind::LocalSet {
+        return None;
+    }
+    let (key, _) = local_parts(&record.body)?;
+    crate::gc::ROOT_PREFIXES
+        .iter()
+        .find_map(|prefix| key.strip_prefix(prefix)?.parse().ok())
 }

@@ -300,7 +300,7 @@ fn in_the_table_of_a_sidecar() {
     );
     assert_eq!(
         store.scrub(&mut |_| true).unwrap().sidecars_mended,
-        [side.clone()]
+        std::slice::from_ref(&side)
     );
     assert!(!store.scrub(&mut |_| true).unwrap().found_damage());
     drop(store);
@@ -308,7 +308,10 @@ fn in_the_table_of_a_sidecar() {
     rot(&side, table + 33);
     fs::remove_file(home.path().join("index.redb")).unwrap();
     let store = home.open();
-    assert_eq!(store.findings().containers_lost, [side.clone()]);
+    assert_eq!(
+        store.findings().containers_lost,
+        std::slice::from_ref(&side)
+    );
     assert_eq!(read(&store, &data[..300_000]).unwrap(), None);
     store.gc(false, &mut |_| true).unwrap();
     assert!(side.exists() && home.files("whole").len() == 1);
