@@ -23,6 +23,7 @@ LODE = str(pathlib.Path(sys.argv[1]).resolve())
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = pathlib.Path(os.environ.get("LODE_TEST_MODELS", ROOT / ".cache/models"))
 TESTS = []
+RUNNING = []
 
 
 def test(function):
@@ -59,6 +60,7 @@ class Home:
             [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
             env=environment, stdout=log, stderr=log,
         )
+        RUNNING.append(self.process)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -114,7 +116,7 @@ def same_folder(left, right):
     names = sorted(str(path.relative_to(left)) for path in left.rglob("*") if not path.is_dir())
     found = sorted(
         str(path.relative_to(right)) for path in right.rglob("*")
-        if not path.is_dir() and not path.name.startswith(".")
+        if not path.is_dir() and not path.name.endswith(".lode-part")
     )
     assert names == found, (names, found)
     for name in names:
@@ -149,7 +151,8 @@ def a_private_model_needs_the_capability_of_its_ticket(work):
     a.lode("push", source, "acme/open", "--public")
     a.serve()
     public = a.lode("share", "acme/open")
-    b.lode("pull", "acme/secret", "--from", public, code=3)
+    b.lode("pull", "acme/open", "--from", public)
+    b.lode("pull", "acme/secret", code=3)
     b.lode("pull", "acme/secret", "--from", a.lode("share", "acme/secret"))
     a.stop()
 
@@ -248,7 +251,7 @@ def a_second_version_sends_little_more_than_what_changed(work):
     assert done["size_fetched"] <= changed * 2 + 100_000, (done["size_fetched"], changed)
     log = a.json("log", "acme/tiny")
     assert len(log["versions"]) == 2, log
-    rows = a.json("diff", log["versions"][1]["version"] and f"acme/tiny@{log['versions'][1]['version']}", "acme/tiny", "--stats")
+    rows = a.json("diff", f"acme/tiny@{log['versions'][1]['version']}", "acme/tiny", "--stats")
     assert [row["name"] for row in rows["tensors"]] == ["model.layers.0.up.weight"], rows
     assert 0.9 < rows["tensors"][0]["mean_abs"] < 1.1
     a.stop()
@@ -293,7 +296,10 @@ def main():
             passed += not reason
             verdict = f"SKIPPED: {reason}" if reason else "ok"
         finally:
-            subprocess.run(["pkill", "-f", f"{LODE} serve"], check=False) if failed else None
+            for process in RUNNING:
+                if process.poll() is None:
+                    process.kill()
+            RUNNING.clear()
             shutil.rmtree(work, ignore_errors=True)
         print(f"{function.__name__.replace('_', ' ')} .. {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
