@@ -16,7 +16,7 @@ use lode_store::{
     sync::{
         grants::Traffic,
         receiver::{
-            FetchError, FetchOptions, Fetched, Holdings, Peer, Progress, Reason, Want, fetch,
+            FetchError, FetchOptions, Fetched, Have, Peer, Progress, Reason, Want, fetch,
             fetch_documents,
         },
         source::HeldMap,
@@ -121,7 +121,7 @@ impl Job<'_> {
                 Ok(Some(map)) => {
                     providers.push(
                         peer.clone()
-                            .holding(Arc::new(Known(self.held_hashes(planned, &map)))),
+                            .holding(Have::chunks(self.held_hashes(planned, &map))),
                     );
                 }
                 Ok(None) => {}
@@ -334,15 +334,6 @@ fn failure(error: FetchError) -> Failure {
         FetchError::Sink(_) => Failure::failed(crate::failure::chain(&error))
             .advise("free some room or check the folder, then run the same command again: it goes on from here"),
         other => Failure::new(FailureKind::Corrupt, other.to_string()),
-    }
-}
-
-/// The chunks that a peer holds.
-struct Known(HashSet<ChunkHash>);
-
-impl Holdings for Known {
-    fn holds(&self, hash: &ChunkHash) -> bool {
-        self.0.contains(hash)
     }
 }
 

@@ -74,6 +74,15 @@ pub const REQUEST_PAYLOAD_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of the smallest share of a request when work runs out.
 pub const REQUEST_PAYLOAD_BYTES_MIN: u64 = 1 << 20;
 
+/// Peers of one fetch; more are not taken in.
+pub const SWARM_PEERS_MAX: usize = 64;
+
+/// Bytes a second under which a peer is dropped, as long as there are others: 4 KiB.
+pub const SLOW_BYTES_PER_SECOND: u64 = 4 << 10;
+
+/// Bytes of the first request to a peer, before its speed is known.
+pub const REQUEST_FIRST_BYTES: u64 = 2 << 20;
+
 /// Runs of leaves in one request, so that its encoding stays far under the protocol's 1 MiB.
 pub const REQUEST_RUNS_MAX: usize = 16_384;
 

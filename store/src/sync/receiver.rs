@@ -1,41 +1,47 @@
 //! Fetches ranges of files from several peers at once.
 //!
 //! Wanted ranges of chunk lists become requests of up to 32 MiB that name ranges of many children of a
-//! HashSeq. Several streams go to each peer; what a peer fails at, lacks or is slow with goes to others. Every
-//! byte is verified before it reaches the [`PieceSink`], on threads that may block. A peer that sends
-//! a wrong byte is dropped at once; what it sent before and was verified is kept.
+//! HashSeq. Several streams go to each peer, and peers may join while it runs; what a peer fails at, lacks or
+//! is slow with goes to others. Every byte is verified before it reaches the [`PieceSink`], on threads
+//! that may block. A peer that sends a wrong byte is dropped at once; what it sent before and was verified is kept.
 //! Memory: two pieces a stream, [`DOWNLOAD_BUFFER_BYTES_MAX`] in all.
 
 mod board;
 mod documents;
+mod have;
 mod peer;
-mod rate;
 mod worker;
 
 use std::{
     io,
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use iroh::EndpointId;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 pub use documents::{DocumentError, fetch_documents};
+pub use have::{EVERY_PIECE, Have};
 pub use peer::Peer;
 
 use crate::{ChunkHash, piece::PieceSink, tree::ChunkList};
 
 use super::{
-    limits::{DOWNLOAD_BUFFER_BYTES_MAX, PLAN_BYTES},
+    lanes::Lanes,
+    limits::{DOWNLOAD_BUFFER_BYTES_MAX, PLAN_BYTES, SWARM_PEERS_MAX},
+    rate::Rate,
     selection::Selection,
 };
 use board::{Board, Outcome, Part};
-use rate::Rate;
 
 /// Ranges of one file, and where they go.
 #[derive(Clone)]
@@ -50,12 +56,6 @@ pub struct Want {
     pub sink: Arc<dyn PieceSink>,
 }
 
-/// What a peer is known to hold. What it does not hold is not asked of it.
-pub trait Holdings: Send + Sync + 'static {
-    /// Whether it holds a chunk.
-    fn holds(&self, hash: &ChunkHash) -> bool;
-}
-
 /// How to fetch.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -64,10 +64,20 @@ pub struct FetchOptions {
     pub streams: usize,
     /// Bytes a second, of all peers together.
     pub rate: Option<u64>,
+    /// A limit that this fetch shares with others.
+    pub shared_rate: Option<Arc<Rate>>,
+    /// The lanes of the node.
+    pub lanes: Option<Arc<Lanes>>,
+    /// Whether somebody waits for the bytes: other fetches on the same lanes stand back.
+    pub urgent: bool,
+    /// While this is true, no new request is made.
+    pub paused: Option<watch::Receiver<bool>>,
     /// A stream on which nothing comes for so long is given up; a peer after the second time.
     pub stall: Duration,
     /// How long connecting to a peer may take.
     pub connect: Duration,
+    /// When nobody has what is missing, how long peers that may still come by it are waited for.
+    pub patience: Duration,
 }
 
 impl Default for FetchOptions {
@@ -75,8 +85,13 @@ impl Default for FetchOptions {
         Self {
             streams: 4,
             rate: None,
+            shared_rate: None,
+            lanes: None,
+            urgent: false,
+            paused: None,
             stall: Duration::from_secs(15),
             connect: Duration::from_secs(20),
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -110,6 +125,9 @@ pub enum Reason {
     /// It sent nothing for too long.
     #[error("it sent nothing for {} s", .0.as_secs_f64())]
     Stalled(Duration),
+    /// It sends so slowly that others do better.
+    #[error("it sends less than {0} bytes a second")]
+    Slow(u64),
     /// It sent bytes that do not match the hash that was asked for.
     #[error("it sent wrong bytes for chunk {0}")]
     Lied(ChunkHash),
@@ -200,37 +218,68 @@ struct Shared {
     /// while a sink stores.
     alive: RwLock<bool>,
     sink_error: Mutex<Option<io::Error>>,
-    counters: Vec<Counter>,
+    /// The peers, by their number on the board.
+    peers: Mutex<Vec<Arc<Member>>>,
 }
 
-#[derive(Default)]
-struct Counter {
+/// A peer of one fetch.
+struct Member {
+    peer: Peer,
+    index: usize,
     bytes: AtomicU64,
     requests: AtomicU64,
 }
 
 impl Shared {
-    fn reports(&self, peers: &[Peer]) -> Vec<PeerReport> {
-        let dropped = self.board.reasons();
-        let report = |((peer, counter), dropped): ((&Peer, &Counter), Option<Reason>)| PeerReport {
-            peer: peer.id(),
-            bytes: counter.bytes.load(Ordering::Relaxed),
-            requests: counter.requests.load(Ordering::Relaxed),
-            dropped,
-        };
-        peers
-            .iter()
-            .zip(&self.counters)
-            .zip(dropped)
-            .map(report)
-            .collect()
+    fn members(&self) -> MutexGuard<'_, Vec<Arc<Member>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drop_peer(&self, index: usize, peer: &Peer, reason: Reason) {
-        if self.board.drop_peer(index, reason.clone()) {
-            tracing::debug!(peer = %peer.id().fmt_short(), %reason, "a peer is dropped");
-            self.progress.dropped(peer.id(), &reason);
+    fn reports(&self) -> Vec<PeerReport> {
+        let dropped = self.board.reasons();
+        let report = |(member, dropped): (&Arc<Member>, Option<Reason>)| PeerReport {
+            peer: member.peer.id(),
+            bytes: member.bytes.load(Ordering::Relaxed),
+            requests: member.requests.load(Ordering::Relaxed),
+            dropped,
+        };
+        self.members().iter().zip(dropped).map(report).collect()
+    }
+
+    fn drop_peer(&self, member: &Member, reason: Reason) {
+        if self.board.drop_peer(member.index, reason.clone()) {
+            let peer = member.peer.id();
+            tracing::debug!(peer = %peer.fmt_short(), %reason, "a peer is dropped");
+            self.progress.dropped(peer, &reason);
         }
+    }
+
+    /// Takes in a peer, unless it is known or there are enough; what it says of itself is heard from now on.
+    fn join(self: &Arc<Self>, peer: Peer, workers: &mut JoinSet<()>) {
+        let mut members = self.members();
+        if members.len() >= SWARM_PEERS_MAX || members.iter().any(|m| m.peer.id() == peer.id()) {
+            return;
+        }
+        let have = peer.have();
+        let index = self.board.join(have.as_ref().map(|have| have.known()));
+        let member = Arc::new(Member {
+            peer,
+            index,
+            bytes: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        });
+        members.push(Arc::clone(&member));
+        drop(members);
+        if let Some(have) = have {
+            let shared = Arc::clone(self);
+            workers.spawn(async move {
+                loop {
+                    let news = have.news().await;
+                    shared.board.news(index, news);
+                }
+            });
+        }
+        workers.spawn(worker::run(Arc::clone(self), member));
     }
 }
 
@@ -254,10 +303,31 @@ pub async fn fetch(
     options: FetchOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<Fetched, FetchError> {
+    let (_, nobody) = mpsc::channel(1);
+    fetch_from(wants, peers, nobody, options, progress).await
+}
+
+/// Fetches `wants` from `peers` and from those that come through `newcomers` while it runs. Dropping the
+/// future cancels it.
+///
+/// # Errors
+/// When bytes are missing and nobody is left to ask who may come by them in time, or a sink fails.
+pub async fn fetch_from(
+    wants: Vec<Want>,
+    peers: Vec<Peer>,
+    mut newcomers: mpsc::Receiver<Peer>,
+    options: FetchOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<Fetched, FetchError> {
     let parts = parts(&wants)?;
-    let holdings = peers.iter().map(Peer::holdings).collect();
+    let _urgent = options
+        .lanes
+        .as_ref()
+        .filter(|_| options.urgent)
+        .map(Lanes::urgent);
+    let patience = options.patience;
     let shared = Arc::new(Shared {
-        board: Board::new(parts, holdings, options.streams.max(1)),
+        board: Board::new(parts, options.streams.max(1), rand::random()),
         wants,
         rate: options.rate.map(Rate::new),
         options,
@@ -265,13 +335,15 @@ pub async fn fetch(
         streams: Arc::new(Semaphore::new(DOWNLOAD_BUFFER_BYTES_MAX / (2 * PLAN_BYTES))),
         alive: RwLock::new(true),
         sink_error: Mutex::new(None),
-        counters: peers.iter().map(|_| Counter::default()).collect(),
+        peers: Mutex::default(),
     });
     let alive = Alive(Arc::clone(&shared));
     let mut workers = JoinSet::new();
-    for (index, peer) in peers.iter().enumerate() {
-        workers.spawn(worker::run(Arc::clone(&shared), index, peer.clone()));
+    for peer in peers {
+        shared.join(peer, &mut workers);
     }
+    let mut joinable = true;
+    let mut open = (shared.board.open_bytes(), Instant::now());
     let outcome = loop {
         let changed = shared.board.changed();
         tokio::pin!(changed);
@@ -279,12 +351,30 @@ pub async fn fetch(
         if let Some(outcome) = shared.board.outcome() {
             break outcome;
         }
-        changed.await;
+        tokio::select! {
+            biased;
+            peer = newcomers.recv(), if joinable => match peer {
+                Some(peer) => shared.join(peer, &mut workers),
+                None => {
+                    joinable = false;
+                    shared.board.close();
+                }
+            },
+            () = changed => {}
+            () = sleep_until(open.1 + patience) => {}
+        }
+        let bytes = shared.board.open_bytes();
+        if bytes != open.0 || is_paused(&shared.options) {
+            open = (bytes, Instant::now());
+        } else if open.1.elapsed() >= patience {
+            open.1 = Instant::now();
+            shared.board.give_up();
+        }
     };
     workers.shutdown().await;
     // A thread may still store a copy of what is there already.
     tokio::task::spawn_blocking(move || drop(alive)).await.ok();
-    let peers = shared.reports(&peers);
+    let peers = shared.reports();
     match outcome {
         Outcome::Done => Ok(Fetched {
             bytes: peers.iter().map(|peer| peer.bytes).sum(),
@@ -310,6 +400,13 @@ pub async fn fetch(
             ))
         }
     }
+}
+
+fn is_paused(options: &FetchOptions) -> bool {
+    options
+        .paused
+        .as_ref()
+        .is_some_and(|paused| *paused.borrow())
 }
 
 /// The wanted ranges, a part for each chunk, in the order of the wants.

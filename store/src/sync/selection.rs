@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::limits::{GROUP_BYTES, LEAF_BYTES, PIECE_BYTES};
+use super::limits::{GROUP_BYTES, LEAF_BYTES};
 
 /// How much of a range of leaves is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,31 +86,33 @@ impl Selection {
         }
     }
 
-    /// Its first `bytes` bytes, up to the next piece, and the rest; none when there is no rest.
-    pub fn split(&self, bytes: u64) -> Option<(Self, Self)> {
-        let mut left = bytes.div_ceil(LEAF_BYTES).max(1);
-        for (index, run) in self.runs.iter().enumerate() {
-            let count = run.end - run.start;
-            if left > count {
-                left -= count;
-                continue;
+    /// Its parts by piece, where pieces have `leaves` leaves.
+    pub fn pieces(&self, leaves: u64) -> Vec<Self> {
+        let mut pieces: Vec<Self> = Vec::new();
+        let mut last = None;
+        for run in &self.runs {
+            let mut start = run.start;
+            while start < run.end {
+                let piece = start / leaves;
+                let end = run.end.min((piece + 1) * leaves);
+                match pieces.last_mut().filter(|_| last == Some(piece)) {
+                    Some(same) => same.runs.push(start..end),
+                    None => pieces.push(Self {
+                        size: self.size,
+                        runs: std::iter::once(start..end).collect(),
+                    }),
+                }
+                (start, last) = (end, Some(piece));
             }
-            let piece = PIECE_BYTES / LEAF_BYTES;
-            let leaf = ((run.start + left).div_ceil(piece) * piece).min(run.end);
-            let mut first = self.runs[..=index].to_vec();
-            if let Some(last) = first.last_mut() {
-                last.end = leaf;
-            }
-            let rest = self.after(leaf);
-            return (!rest.is_empty()).then_some((
-                Self {
-                    size: self.size,
-                    runs: first,
-                },
-                rest,
-            ));
         }
-        None
+        pieces
+    }
+
+    /// Adds another selection of the same blob that lies behind this one.
+    pub fn append(&mut self, other: &Self) {
+        for run in &other.runs {
+            push(&mut self.runs, run.clone());
+        }
     }
 
     /// Bytes of the blob.
@@ -196,16 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn a_split_loses_nothing() {
+    fn pieces_put_together_are_the_whole() {
         let selection = Selection::of_bytes(10 << 20, [0..100, 5000..5001, 1 << 20..9 << 20]);
-        for bytes in [1, 1024, 2000, 3000, 2 << 20, 5 << 20] {
-            let (first, rest) = selection.split(bytes).unwrap();
-            assert!(first.bytes() >= bytes && first.bytes() < bytes + (1 << 20));
-            assert_eq!(first.bytes() + rest.bytes(), selection.bytes());
-            assert_eq!(rest, selection.after(rest.runs()[0].start));
-        }
-        assert!(selection.split(selection.bytes()).is_none());
-        assert!(selection.split(9 << 20).is_none());
+        let pieces = selection.pieces(1024);
+        assert_eq!(pieces.len(), 9);
+        assert_eq!(pieces[0].runs(), &[0..1, 4..5]);
+        let mut whole = pieces[0].clone();
+        pieces[1..].iter().for_each(|piece| whole.append(piece));
+        assert_eq!(whole, selection);
     }
 
     #[test]

@@ -1,27 +1,35 @@
-//! Who fetches what: the wanted ranges, cut into tasks, and what each peer is known to lack.
+//! Who fetches what: the wanted ranges, cut into pieces of 1 MiB, and what each peer holds of them.
 //!
-//! Pure bookkeeping without I/O. A task is the part of one chunk that is still missing. A peer takes a
-//! *unit* of tasks (one request), reports how far it came, and releases it; what it left goes back to
-//! the queue. When the queue runs dry, an idle peer takes what a slower one still works on (end-game).
-//! A board is settled when every task is done, or when nobody is left who could do one.
+//! Pure bookkeeping without I/O. A task is what is still missing of one piece. A peer takes a *unit*
+//! of tasks (one request), reports how far it came, and releases it; what it left is queued again. As
+//! long as every peer has everything, tasks go out in order. As soon as one has only a part, or sends to others too,
+//! it is a swarm: the rarest piece first, and by chance among equals. When the queue runs dry, an idle
+//! peer takes what a slower one holds up (end-game). A board is settled when every task is done, or when
+//! nobody is left who could do one and nobody may still come by one.
+
+mod bits;
+mod pick;
+mod speed;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{ChunkHash, sync::selection::Selection};
+use crate::{
+    ChunkHash,
+    sync::{limits::LEAF_BYTES, selection::Selection},
+};
 
-use super::{Holdings, Reason};
-use crate::sync::limits::{REQUEST_PAYLOAD_BYTES_MAX, REQUEST_PAYLOAD_BYTES_MIN, REQUEST_RUNS_MAX};
+use super::{Reason, have::News};
+use bits::Bits;
+use speed::Speed;
 
-/// Queue entries that are looked at to fill one request.
-const LOOK_AHEAD_MAX: usize = 16_384;
-
-/// Peers that fetch the same task at the end.
-const COPIES_MAX: u8 = 2;
+/// Leaves of a piece.
+const PIECE_LEAVES: u64 = crate::sync::limits::PIECE_BYTES / LEAF_BYTES;
 
 /// A part of one chunk.
 #[derive(Debug, Clone)]
@@ -45,7 +53,7 @@ pub(super) struct Unit {
 pub(super) enum Take {
     /// Fetch this.
     Unit(Unit),
-    /// Wait for a change.
+    /// Wait for a change, or a moment.
     Wait,
     /// Stop.
     Stop,
@@ -69,19 +77,24 @@ pub(super) struct Missing {
     pub(super) chunk: ChunkHash,
     /// Bytes of all.
     pub(super) bytes: u64,
-    /// Whether a peer said that it lacks one of them (and not only failed).
+    /// Whether a peer lacks one of them (and not only failed).
     pub(super) lacked: bool,
 }
 
 /// What a peer still may do.
-#[derive(Default)]
 struct PeerState {
     dropped: Option<Reason>,
-    holdings: Option<Arc<dyn Holdings>>,
-    /// Chunks (by want and number) that it does not have.
-    lacks: HashSet<(usize, u32)>,
-    /// Chunks that it is asked for one by one, to learn whether it lacks them.
+    /// The tasks that it holds; none when it holds all of them.
+    holds: Option<Bits>,
+    /// Tasks that it has sent to others.
+    given: Bits,
+    /// Whether it lets us wait.
+    choked: bool,
+    /// Whether it may still come by more.
+    live: bool,
+    /// Chunks (by want and number) that it is asked for one by one, to learn whether it lacks them.
     alone: HashSet<(usize, u32)>,
+    speed: Speed,
 }
 
 struct Task {
@@ -93,17 +106,36 @@ struct Task {
 struct Flight {
     peer: usize,
     tasks: Vec<usize>,
+    /// The chunk of each part of the request.
+    chunks: Vec<u32>,
+    began: Instant,
+    /// When something last came.
+    moved: Instant,
+    /// Bytes that came.
+    came: u64,
 }
 
-#[derive(Default)]
 struct State {
+    /// Sorted by want, chunk and piece.
     tasks: Vec<Task>,
-    queue: VecDeque<usize>,
+    /// Tasks that are not done and that nobody works on.
+    queued: Bits,
     queued_bytes: u64,
+    /// Bytes that are not done.
+    open_bytes: u64,
     open: usize,
+    /// Where the tasks of a chunk are.
+    places: HashMap<ChunkHash, Vec<std::ops::Range<usize>>>,
+    /// For each task, how many peers that do not hold everything hold it, or will soon.
+    rarity: Vec<u16>,
     flights: HashMap<u64, Flight>,
     next_unit: u64,
     peers: Vec<PeerState>,
+    /// Whether pieces are chosen by rarity and chance.
+    swarm: bool,
+    /// Whether peers may still join.
+    joinable: bool,
+    random: SmallRng,
     outcome: Option<Outcome>,
 }
 
@@ -116,43 +148,46 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// A board for `parts`, none of them empty, and as many peers as `holdings` has entries.
-    pub(super) fn new(
-        parts: Vec<Part>,
-        holdings: Vec<Option<Arc<dyn Holdings>>>,
-        streams: usize,
-    ) -> Self {
-        let mut order: Vec<usize> = (0..parts.len()).collect();
-        if holdings.iter().any(Option::is_some) {
-            // Rarest first; among equals the caller's order holds.
-            order.sort_by_cached_key(|&task| {
-                let holds = |known: &&Option<Arc<dyn Holdings>>| {
-                    known
-                        .as_ref()
-                        .is_none_or(|known| known.holds(&parts[task].hash))
+    /// A board for `parts`, none of them empty, in order of want and chunk. Peers join it; until it is
+    /// [closed](Self::close), it waits for more.
+    pub(super) fn new(parts: Vec<Part>, streams: usize, seed: u64) -> Self {
+        let mut tasks = Vec::with_capacity(parts.len());
+        let mut places: HashMap<ChunkHash, Vec<_>> = HashMap::new();
+        for part in parts {
+            let first = tasks.len();
+            let (want, chunk, hash) = (part.want, part.chunk, part.hash);
+            for selection in part.selection.pieces(PIECE_LEAVES) {
+                let part = Part {
+                    want,
+                    chunk,
+                    hash,
+                    selection,
                 };
-                holdings.iter().filter(holds).count()
-            });
-        }
-        let mut state = State {
-            open: parts.len(),
-            queued_bytes: parts.iter().map(|part| part.selection.bytes()).sum(),
-            queue: order.into(),
-            tasks: parts
-                .into_iter()
-                .map(|part| Task {
+                tasks.push(Task {
                     part,
                     copies: 0,
                     done: false,
-                })
-                .collect(),
-            ..State::default()
+                });
+            }
+            places.entry(hash).or_default().push(first..tasks.len());
+        }
+        let bytes = tasks.iter().map(|task| task.part.selection.bytes()).sum();
+        let mut state = State {
+            queued: Bits::all(tasks.len()),
+            queued_bytes: bytes,
+            open_bytes: bytes,
+            open: tasks.len(),
+            places,
+            rarity: vec![0; tasks.len()],
+            tasks,
+            flights: HashMap::new(),
+            next_unit: 0,
+            peers: Vec::new(),
+            swarm: false,
+            joinable: true,
+            random: SmallRng::seed_from_u64(seed),
+            outcome: None,
         };
-        let peer = |holdings| PeerState {
-            holdings,
-            ..PeerState::default()
-        };
-        state.peers = holdings.into_iter().map(peer).collect();
         state.settle();
         Self {
             state: Mutex::new(state),
@@ -170,67 +205,138 @@ impl Board {
         self.changed.notified()
     }
 
+    /// Adds a peer that holds everything, until [`news`](Self::news) tells otherwise; returns its number.
+    pub(super) fn join(&self, known: Option<News>) -> usize {
+        let mut state = self.state();
+        let len = state.tasks.len();
+        state.peers.push(PeerState {
+            dropped: None,
+            holds: None,
+            given: Bits::none(len),
+            choked: false,
+            live: false,
+            alone: HashSet::new(),
+            speed: Speed::default(),
+        });
+        let peer = state.peers.len() - 1;
+        if let Some(known) = known {
+            if !known.all {
+                state.peers[peer].holds = Some(Bits::none(len));
+                state.swarm = true;
+            }
+            state.hear(peer, known);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        peer
+    }
+
+    /// No peer joins any more.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.joinable = false;
+        state.settle();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes in what a peer says of itself.
+    pub(super) fn news(&self, peer: usize, news: News) {
+        let mut state = self.state();
+        state.hear(peer, news);
+        state.settle();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     /// Something for `peer` to fetch.
-    pub(super) fn take(&self, peer: usize) -> Take {
+    pub(super) fn take(&self, peer: usize, now: Instant) -> Take {
         let mut state = self.state();
         if state.outcome.is_some() || state.peers[peer].dropped.is_some() {
             return Take::Stop;
         }
-        let live = state
-            .peers
-            .iter()
-            .filter(|peer| peer.dropped.is_none())
-            .count();
-        let share = state.queued_bytes / (2 * live * self.streams).max(1) as u64;
-        let budget = share.clamp(REQUEST_PAYLOAD_BYTES_MIN, REQUEST_PAYLOAD_BYTES_MAX);
-        let tasks = state.pick(peer, budget);
-        let tasks = if tasks.is_empty() {
-            state.pick_copy(peer)
-        } else {
-            tasks
-        };
+        if state.peers[peer].choked {
+            return Take::Wait;
+        }
+        let budget = state.budget(peer, self.streams);
+        let mut tasks = state.pick(peer, budget, now);
+        if tasks.is_empty() {
+            tasks.extend(state.pick_copy(peer, now));
+        }
         let Some(&first) = tasks.first() else {
             return Take::Wait;
         };
         let want = state.tasks[first].part.want;
-        let mut parts = Vec::with_capacity(tasks.len());
+        let mut parts: Vec<Part> = Vec::with_capacity(tasks.len());
         for &task in &tasks {
-            let task = &mut state.tasks[task];
-            task.copies += 1;
-            parts.push(task.part.clone());
+            state.begin(task);
+            let part = &state.tasks[task].part;
+            match parts.last_mut().filter(|last| last.chunk == part.chunk) {
+                Some(last) => last.selection.append(&part.selection),
+                None => parts.push(part.clone()),
+            }
         }
         let id = state.next_unit;
         state.next_unit += 1;
-        state.flights.insert(id, Flight { peer, tasks });
+        let flight = Flight {
+            peer,
+            tasks,
+            chunks: parts.iter().map(|part| part.chunk).collect(),
+            began: now,
+            moved: now,
+            came: 0,
+        };
+        state.flights.insert(id, flight);
         Take::Unit(Unit { id, want, parts })
     }
 
     /// Notes that a unit's parts before `part` are there, and of that one everything before `leaf`.
     /// Returns whether anything of the unit is still missing.
-    pub(super) fn progress(&self, unit: u64, part: usize, leaf: u64) -> bool {
+    pub(super) fn progress(&self, unit: u64, part: usize, leaf: u64, now: Instant) -> bool {
         let mut state = self.state();
-        let Some(flight) = state.flights.get(&unit) else {
+        let Some(mut flight) = state.flights.remove(&unit) else {
             return false;
         };
-        let tasks = flight.tasks.clone();
-        for (index, &task) in tasks.iter().enumerate().take(part + 1) {
-            let task = &mut state.tasks[task];
-            if task.done {
+        let reached = flight.chunks.get(part).copied().unwrap_or(u32::MAX);
+        let mut missing = false;
+        for &task in &flight.tasks {
+            let chunk = state.tasks[task].part.chunk;
+            if state.tasks[task].done || chunk > reached {
+                missing |= !state.tasks[task].done;
                 continue;
             }
-            if index == part {
-                task.part.selection = task.part.selection.after(leaf);
+            let before = state.tasks[task].part.selection.bytes();
+            if chunk == reached {
+                let part = &mut state.tasks[task].part;
+                part.selection = part.selection.after(leaf);
             }
-            if index < part || task.part.selection.is_empty() {
-                task.done = true;
+            let rest = state.tasks[task].part.selection.bytes();
+            let done = chunk < reached || state.tasks[task].part.selection.is_empty();
+            let new = if done { before } else { before - rest };
+            flight.came += new;
+            state.open_bytes = state.open_bytes.saturating_sub(new);
+            if done {
+                state.tasks[task].done = true;
                 state.open -= 1;
             }
+            missing |= !done;
         }
-        let missing = tasks.iter().any(|&task| !state.tasks[task].done);
-        if state.settle() {
+        flight.moved = now;
+        let came = flight.came;
+        let (peer, began) = (flight.peer, flight.began);
+        state.peers[peer].speed.unit(came, now - began);
+        state.flights.insert(unit, flight);
+        let settled = state.settle();
+        drop(state);
+        if settled {
             self.changed.notify_waiters();
         }
         missing
+    }
+
+    /// Notes verified bytes of a peer.
+    pub(super) fn received(&self, peer: usize, bytes: u64, now: Instant) {
+        self.state().peers[peer].speed.received(bytes, now);
     }
 
     /// Gives back a unit; what is missing of it is queued again.
@@ -239,22 +345,27 @@ impl Board {
         let Some(flight) = state.flights.remove(&unit) else {
             return;
         };
-        for task in flight.tasks.into_iter().rev() {
-            let entry = &mut state.tasks[task];
-            entry.copies = entry.copies.saturating_sub(1);
-            if !entry.done && entry.copies == 0 {
-                let bytes = entry.part.selection.bytes();
-                state.queued_bytes += bytes;
-                state.queue.push_front(task);
-            }
+        for task in flight.tasks {
+            state.end(task);
         }
         state.settle();
+        drop(state);
         self.changed.notify_waiters();
     }
 
     /// Notes that `peer` does not have a chunk.
     pub(super) fn lacks(&self, peer: usize, want: usize, chunk: u32) {
-        self.state().peers[peer].lacks.insert((want, chunk));
+        let mut state = self.state();
+        let first = state
+            .tasks
+            .partition_point(|task| (task.part.want, task.part.chunk) < (want, chunk));
+        for task in first..state.tasks.len() {
+            let part = &state.tasks[task].part;
+            if (part.want, part.chunk) != (want, chunk) {
+                break;
+            }
+            state.lose(peer, task);
+        }
     }
 
     /// Notes that `peer` failed at a chunk among others: it is asked for it alone.
@@ -268,10 +379,24 @@ impl Board {
         let first = state.peers[peer].dropped.is_none();
         if first {
             state.peers[peer].dropped = Some(reason);
+            state.uncount(peer);
         }
         state.settle();
+        drop(state);
         self.changed.notify_waiters();
         first
+    }
+
+    /// Whether more than one peer is asked.
+    pub(super) fn has_others(&self, peer: usize) -> bool {
+        let state = self.state();
+        let mut peers = state.peers.iter().enumerate();
+        peers.any(|(index, other)| index != peer && other.dropped.is_none())
+    }
+
+    /// Whether `peer` lets us wait.
+    pub(super) fn is_choked(&self, peer: usize) -> bool {
+        self.state().peers[peer].choked
     }
 
     /// Ends everything.
@@ -280,9 +405,26 @@ impl Board {
         self.changed.notify_waiters();
     }
 
+    /// Gives up waiting for peers that may still come by what is missing, unless somebody is at work.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state();
+        if state.flights.is_empty() {
+            state.joinable = false;
+            state.peers.iter_mut().for_each(|peer| peer.live = false);
+            state.settle();
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     /// How it ended, if it has.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         self.state().outcome.clone()
+    }
+
+    /// Bytes that are not there yet.
+    pub(super) fn open_bytes(&self) -> u64 {
+        self.state().open_bytes
     }
 
     /// Why each peer was dropped.
@@ -296,90 +438,94 @@ impl Board {
 }
 
 impl State {
+    fn hear(&mut self, peer: usize, news: News) {
+        self.peers[peer].choked = news.choked;
+        self.peers[peer].live = news.live;
+        if news.all && self.peers[peer].holds.is_some() {
+            self.uncount(peer);
+            self.peers[peer].holds = None;
+        }
+        for (hash, pieces) in news.lost {
+            self.each_piece(&hash, pieces, |state, task| state.lose(peer, task));
+        }
+        for (hash, pieces) in news.gained {
+            self.each_piece(&hash, pieces, |state, task| {
+                if let Some(holds) = &mut state.peers[peer].holds
+                    && holds.set(task)
+                {
+                    state.rarity[task] = state.rarity[task].saturating_add(1);
+                }
+            });
+        }
+        for (hash, pieces) in news.given {
+            self.swarm = true;
+            self.each_piece(&hash, pieces, |state, task| {
+                if state.peers[peer].given.set(task) {
+                    state.rarity[task] = state.rarity[task].saturating_add(1);
+                }
+            });
+        }
+    }
+
+    /// Calls `act` for each task that is one of these pieces of a chunk.
+    fn each_piece(&mut self, hash: &ChunkHash, pieces: u16, act: impl Fn(&mut Self, usize)) {
+        for range in self.places.get(hash).cloned().unwrap_or_default() {
+            for task in range {
+                let runs = self.tasks[task].part.selection.runs();
+                let piece = runs.first().map_or(0, |run| run.start / PIECE_LEAVES);
+                if pieces >> piece.min(15) & 1 == 1 && !self.tasks[task].done {
+                    act(self, task);
+                }
+            }
+        }
+    }
+
+    /// Notes that a peer does not hold a task.
+    fn lose(&mut self, peer: usize, task: usize) {
+        let len = self.tasks.len();
+        if self.peers[peer].holds.is_none() {
+            self.peers[peer].holds = Some(Bits::all(len));
+            for rarity in &mut self.rarity {
+                *rarity = rarity.saturating_add(1);
+            }
+        }
+        if let Some(holds) = &mut self.peers[peer].holds
+            && holds.clear(task)
+        {
+            self.rarity[task] = self.rarity[task].saturating_sub(1);
+        }
+    }
+
+    /// Takes a peer's part out of the rarity of tasks.
+    fn uncount(&mut self, peer: usize) {
+        if let Some(holds) = self.peers[peer].holds.take() {
+            for task in holds.iter() {
+                self.rarity[task] = self.rarity[task].saturating_sub(1);
+            }
+            self.peers[peer].holds = Some(Bits::none(self.tasks.len()));
+        }
+    }
+
     fn may_take(&self, peer: usize, task: usize) -> bool {
-        let (peer, part) = (&self.peers[peer], &self.tasks[task].part);
-        peer.dropped.is_none()
-            && !peer.lacks.contains(&(part.want, part.chunk))
-            && peer
-                .holdings
-                .as_ref()
-                .is_none_or(|known| known.holds(&part.hash))
+        let peer = &self.peers[peer];
+        peer.dropped.is_none() && peer.holds.as_ref().is_none_or(|holds| holds.has(task))
     }
 
-    /// Takes tasks of one want from the queue, each of another chunk, up to about `budget` bytes.
-    fn pick(&mut self, peer: usize, budget: u64) -> Vec<usize> {
-        let (mut picked, mut passed) = (Vec::<usize>::new(), Vec::new());
-        let (mut bytes, mut runs, mut chunks) = (0, 0, HashSet::new());
-        while bytes < budget && passed.len() < LOOK_AHEAD_MAX {
-            let Some(task) = self.queue.pop_front() else {
-                break;
-            };
-            let part = &self.tasks[task].part;
-            if self.tasks[task].done {
-                self.queued_bytes = self.queued_bytes.saturating_sub(part.selection.bytes());
-                continue;
-            }
-            let alone = self.peers[peer].alone.contains(&(part.want, part.chunk));
-            let same = picked
-                .first()
-                .is_none_or(|&first| self.tasks[first].part.want == part.want);
-            let room = picked.is_empty()
-                || (!alone && runs + part.selection.runs().len() <= REQUEST_RUNS_MAX);
-            if !self.may_take(peer, task) || !same || !room || chunks.contains(&part.chunk) {
-                passed.push(task);
-                continue;
-            }
-            if let Some((first, rest)) = part.selection.split(budget - bytes) {
-                let part = Part {
-                    selection: rest,
-                    ..part.clone()
-                };
-                self.tasks[task].part.selection = first;
-                self.tasks.push(Task {
-                    part,
-                    copies: 0,
-                    done: false,
-                });
-                self.open += 1;
-                self.queue.push_front(self.tasks.len() - 1);
-            }
-            let part = &self.tasks[task].part;
-            bytes += part.selection.bytes();
-            runs += part.selection.runs().len();
-            chunks.insert(part.chunk);
-            picked.push(task);
-            if alone {
-                break;
-            }
+    fn begin(&mut self, task: usize) {
+        if self.queued.clear(task) {
+            let bytes = self.tasks[task].part.selection.bytes();
+            self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         }
-        for task in passed.into_iter().rev() {
-            self.queue.push_front(task);
-        }
-        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        picked.sort_by_key(|&task| self.tasks[task].part.chunk);
-        picked
+        self.tasks[task].copies += 1;
     }
 
-    /// End-game: a task that another peer still works on; the last of the one with most to do.
-    fn pick_copy(&self, peer: usize) -> Vec<usize> {
-        let left = |flight: &Flight| -> Vec<usize> {
-            let open = |task: &&usize| {
-                let task = &self.tasks[**task];
-                !task.done && task.copies < COPIES_MAX
-            };
-            let tasks = flight.tasks.iter().filter(open).copied();
-            tasks.filter(|&task| self.may_take(peer, task)).collect()
-        };
-        let others = self.flights.values().filter(|flight| flight.peer != peer);
-        let most = others.map(left).max_by_key(|tasks| {
-            tasks
-                .iter()
-                .map(|&task| self.tasks[task].part.selection.bytes())
-                .sum::<u64>()
-        });
-        most.and_then(|tasks| tasks.last().copied())
-            .into_iter()
-            .collect()
+    fn end(&mut self, task: usize) {
+        let entry = &mut self.tasks[task];
+        entry.copies = entry.copies.saturating_sub(1);
+        if !entry.done && entry.copies == 0 {
+            self.queued_bytes += entry.part.selection.bytes();
+            self.queued.set(task);
+        }
     }
 
     /// Sets the outcome when nothing can change any more; returns whether it just did.
@@ -391,39 +537,26 @@ impl State {
             self.outcome = Some(Outcome::Done);
             return true;
         }
-        if !self.flights.is_empty() {
+        let live = |peer: &PeerState| peer.dropped.is_none() && peer.live;
+        if !self.flights.is_empty() || self.joinable || self.peers.iter().any(live) {
             return false;
         }
-        let peers = 0..self.peers.len();
-        let open = || {
-            self.queue
-                .iter()
-                .copied()
-                .filter(|&task| !self.tasks[task].done)
+        let able = |peer: &PeerState| {
+            peer.dropped.is_none() && self.queued.both(peer.holds.as_ref(), 0).next().is_some()
         };
-        if open().any(|task| peers.clone().any(|peer| self.may_take(peer, task))) {
+        if self.peers.iter().any(able) {
             return false;
         }
-        let Some(first) = open().next() else {
+        let Some(first) = self.queued.iter().next() else {
             return false;
         };
-        let lacked = open().any(|task| {
-            let part = &self.tasks[task].part;
-            let knows = |peer: &PeerState| {
-                peer.lacks.contains(&(part.want, part.chunk))
-                    || peer
-                        .holdings
-                        .as_ref()
-                        .is_some_and(|known| !known.holds(&part.hash))
-            };
-            self.peers.iter().any(knows)
-        });
+        let lacks = |peer: &PeerState| {
+            peer.dropped.is_none() && peer.holds.as_ref().is_some_and(|holds| !holds.has(first))
+        };
         self.outcome = Some(Outcome::Missing(Missing {
             chunk: self.tasks[first].part.hash,
-            bytes: open()
-                .map(|task| self.tasks[task].part.selection.bytes())
-                .sum(),
-            lacked,
+            bytes: self.open_bytes,
+            lacked: self.peers.iter().any(lacks),
         }));
         true
     }

@@ -10,14 +10,14 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::sync::endpoint::{BLOBS_ALPN, Net};
 
-use super::{Holdings, Reason};
+use super::{Have, Reason};
 
 /// A peer that speaks `/iroh-bytes/4`. Clones share its connection.
 #[derive(Clone)]
 pub struct Peer {
     endpoint: Endpoint,
     addr: EndpointAddr,
-    holdings: Option<Arc<dyn Holdings>>,
+    have: Option<Arc<Have>>,
     connection: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -36,15 +36,15 @@ impl Peer {
         Self {
             endpoint,
             addr,
-            holdings: None,
+            have: None,
             connection: Arc::default(),
         }
     }
 
-    /// The same peer, of which is known what it holds.
+    /// The same peer, of which is known what it holds; without, it is taken to hold everything.
     #[must_use]
-    pub fn holding(mut self, holdings: Arc<dyn Holdings>) -> Self {
-        self.holdings = Some(holdings);
+    pub fn holding(mut self, have: Arc<Have>) -> Self {
+        self.have = Some(have);
         self
     }
 
@@ -58,8 +58,8 @@ impl Peer {
         &self.addr
     }
 
-    pub(super) fn holdings(&self) -> Option<Arc<dyn Holdings>> {
-        self.holdings.clone()
+    pub(super) fn have(&self) -> Option<Arc<Have>> {
+        self.have.clone()
     }
 
     /// The connection that is kept, or a new one.

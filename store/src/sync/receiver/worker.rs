@@ -3,23 +3,27 @@
 use std::{
     io,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use iroh::endpoint::{Connection, ReadError, RecvStream};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     ChunkHash,
     piece::Parent,
     sync::{
         decode::{Blob, Decoder, Fault, Plan, Planner, Target},
-        limits::{LEAF_BYTES, PLAN_BYTES},
+        limits::{LEAF_BYTES, PLAN_BYTES, SLOW_BYTES_PER_SECOND},
         request::{BlobRequest, RangesSeq},
     },
 };
 
 use super::{
-    Peer, Reason, Shared,
+    Member, Reason, Shared,
     board::{Take, Unit},
 };
 
@@ -36,6 +40,8 @@ enum End {
     Reset(usize),
     /// Nothing came for too long.
     Stalled,
+    /// Too little came for too long.
+    Slow,
     /// The connection is gone.
     Lost(String),
     /// The peer sent wrong bytes.
@@ -44,19 +50,22 @@ enum End {
     Sink(io::Error),
 }
 
+/// How often a stream without work looks whether another is held up.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Works for one peer until the board has nothing more for it.
-pub(super) async fn run(shared: Arc<Shared>, index: usize, peer: Peer) {
+pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
     loop {
-        let connection = match peer.connect(shared.options.connect).await {
+        let connection = match member.peer.connect(shared.options.connect).await {
             Ok(connection) => connection,
-            Err(reason) => return shared.drop_peer(index, &peer, reason),
+            Err(reason) => return shared.drop_peer(&member, reason),
         };
-        let before = shared.counters[index].bytes.load(Ordering::Relaxed);
+        let before = member.bytes.load(Ordering::Relaxed);
         let mut streams = JoinSet::new();
         for _ in 0..shared.options.streams.max(1) {
-            let (shared, peer, connection) =
-                (Arc::clone(&shared), peer.clone(), connection.clone());
-            streams.spawn(async move { stream(&shared, index, &peer, &connection).await });
+            let (shared, member, connection) =
+                (Arc::clone(&shared), Arc::clone(&member), connection.clone());
+            streams.spawn(async move { stream(&shared, &member, &connection).await });
         }
         let mut lost = None;
         while let Some(ended) = streams.join_next().await {
@@ -65,41 +74,53 @@ pub(super) async fn run(shared: Arc<Shared>, index: usize, peer: Peer) {
             }
         }
         let Some(why) = lost else { return };
-        if shared.counters[index].bytes.load(Ordering::Relaxed) == before {
-            return shared.drop_peer(index, &peer, Reason::Lost(why));
+        if member.bytes.load(Ordering::Relaxed) == before {
+            return shared.drop_peer(&member, Reason::Lost(why));
         }
     }
 }
 
+/// Waits while more urgent fetches run, or this one is paused.
+async fn turn(shared: &Shared) {
+    if let Some(lanes) = shared
+        .options
+        .lanes
+        .as_ref()
+        .filter(|_| !shared.options.urgent)
+    {
+        lanes.free().await;
+    }
+    if let Some(paused) = &shared.options.paused {
+        let mut paused = paused.clone();
+        // Whoever could go on is gone: nothing is paused any more.
+        paused.wait_for(|paused| !*paused).await.ok();
+    }
+}
+
 /// One of the streams to a peer: takes units until there are none. Returns why the connection was lost, if it was.
-async fn stream(
-    shared: &Arc<Shared>,
-    index: usize,
-    peer: &Peer,
-    connection: &Connection,
-) -> Option<String> {
+async fn stream(shared: &Arc<Shared>, member: &Member, connection: &Connection) -> Option<String> {
     let mut stalls = 0;
+    let index = member.index;
     loop {
+        turn(shared).await;
         let changed = shared.board.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let unit = match shared.board.take(index) {
+        let unit = match shared.board.take(index, Instant::now()) {
             Take::Unit(unit) => unit,
             Take::Wait => {
                 tokio::select! {
                     () = changed => continue,
+                    () = sleep(LOOK) => continue,
                     error = connection.closed() => return Some(error.to_string()),
                 }
             }
             Take::Stop => return None,
         };
-        shared.counters[index]
-            .requests
-            .fetch_add(1, Ordering::Relaxed);
+        member.requests.fetch_add(1, Ordering::Relaxed);
         let mut work = Work {
             shared,
-            index,
-            peer,
+            member,
             unit: &unit,
             moved: false,
         };
@@ -124,13 +145,17 @@ async fn stream(
             End::Stalled => {
                 stalls = if moved { 1 } else { stalls + 1 };
                 if stalls >= STALLS_MAX {
-                    shared.drop_peer(index, peer, Reason::Stalled(shared.options.stall));
+                    shared.drop_peer(member, Reason::Stalled(shared.options.stall));
                 }
             }
-            End::Lost(_) => {}
+            // The only peer may be as slow as it likes.
+            End::Slow if shared.board.has_others(index) => {
+                shared.drop_peer(member, Reason::Slow(SLOW_BYTES_PER_SECOND));
+            }
+            End::Slow | End::Lost(_) => {}
             End::Lied(hash) => {
-                shared.drop_peer(index, peer, Reason::Lied(*hash));
-                peer.disconnect(b"wrong bytes").await;
+                shared.drop_peer(member, Reason::Lied(*hash));
+                member.peer.disconnect(b"wrong bytes").await;
             }
             End::Sink(_) => {}
         }
@@ -154,8 +179,7 @@ async fn stream(
 /// The work on one unit.
 struct Work<'a> {
     shared: &'a Arc<Shared>,
-    index: usize,
-    peer: &'a Peer,
+    member: &'a Member,
     unit: &'a Unit,
     /// Whether any verified byte came.
     moved: bool,
@@ -166,6 +190,7 @@ enum Cut {
     Finished,
     Reset,
     Stalled,
+    Slow,
     Lost(String),
 }
 
@@ -255,6 +280,7 @@ impl Work<'_> {
                         Cut::Finished => End::Absent(part),
                         Cut::Reset => End::Reset(part),
                         Cut::Stalled => End::Stalled,
+                        Cut::Slow => End::Slow,
                         Cut::Lost(why) => End::Lost(why),
                     };
                 }
@@ -269,17 +295,18 @@ impl Work<'_> {
         planner: &mut Planner,
         mut buffer: Vec<u8>,
     ) -> Option<(Plan, Vec<u8>, Option<Cut>)> {
-        let step = self
-            .shared
-            .rate
-            .as_ref()
-            .map_or(PLAN_BYTES, |rate| rate.step().min(PLAN_BYTES));
-        let plan = planner.plan(step)?;
-        if let Some(rate) = &self.shared.rate {
+        let rates = [
+            self.shared.rate.as_ref(),
+            self.shared.options.shared_rate.as_deref(),
+        ];
+        let step = rates.iter().flatten().map(|rate| rate.step()).min();
+        let plan = planner.plan(step.unwrap_or(PLAN_BYTES).min(PLAN_BYTES))?;
+        for rate in rates.iter().flatten() {
             rate.pass(plan.bytes).await;
         }
         buffer.resize(plan.bytes, 0);
         let mut filled = 0;
+        let mut since = Instant::now();
         let cut = loop {
             if filled == buffer.len() {
                 break None;
@@ -289,7 +316,16 @@ impl Work<'_> {
                 Ok(Ok(None)) => break Some(Cut::Finished),
                 Ok(Err(ReadError::Reset(_))) => break Some(Cut::Reset),
                 Ok(Err(error)) => break Some(Cut::Lost(error.to_string())),
+                // Who has told us to wait is not late.
+                Err(_) if self.shared.board.is_choked(self.member.index) => since = Instant::now(),
                 Err(_) => break Some(Cut::Stalled),
+            }
+            let due = since
+                .elapsed()
+                .as_secs()
+                .saturating_mul(SLOW_BYTES_PER_SECOND);
+            if since.elapsed() > self.shared.options.stall && (filled as u64) < due {
+                break Some(Cut::Slow);
             }
         };
         buffer.truncate(filled);
@@ -303,11 +339,11 @@ impl Work<'_> {
             return true;
         };
         self.moved = true;
-        self.shared.counters[self.index]
-            .bytes
-            .fetch_add(bytes, Ordering::Relaxed);
-        self.shared.progress.received(self.peer.id(), bytes);
-        self.shared.board.progress(self.unit.id, part, leaf)
+        let (member, board, now) = (self.member, &self.shared.board, Instant::now());
+        member.bytes.fetch_add(bytes, Ordering::Relaxed);
+        board.received(member.index, bytes, now);
+        self.shared.progress.received(member.peer.id(), bytes);
+        board.progress(self.unit.id, part, leaf, now)
     }
 }
 

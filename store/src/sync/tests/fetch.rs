@@ -23,8 +23,8 @@ use crate::{
         grants::{Grants, Traffic},
         provider::Provider,
         receiver::{
-            DocumentError, FetchError, FetchOptions, Fetched, Holdings, Peer, Progress, Reason,
-            Want, fetch, fetch_documents,
+            DocumentError, FetchError, FetchOptions, Fetched, Have, Peer, Progress, Reason, Want,
+            fetch, fetch_documents,
         },
         source::{ChunkRead, ChunkSource},
         testing::{MemChunk, MemFile, MemRefs, MemSource, Node, Open, loopback, sample},
@@ -357,14 +357,6 @@ async fn peers_that_hold_parts_make_a_whole_together() {
     assert_eq!(fetched.bytes, file.data.len() as u64);
 }
 
-struct Held(Vec<ChunkHash>);
-
-impl Holdings for Held {
-    fn holds(&self, hash: &ChunkHash) -> bool {
-        self.0.contains(hash)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_is_not_asked_for_what_it_is_known_to_lack() {
     let (file, net) = (file(9), loopback().await);
@@ -373,12 +365,8 @@ async fn a_peer_is_not_asked_for_what_it_is_known_to_lack() {
     file.add_to(&odd.source, |chunk| chunk % 2 == 1);
     let held = |rest: usize| {
         let hashes = file.list.hashes.iter().enumerate();
-        Arc::new(Held(
-            hashes
-                .filter(|(at, _)| at % 2 == rest)
-                .map(|(_, hash)| *hash)
-                .collect(),
-        ))
+        let held = hashes.filter(|(at, _)| at % 2 == rest);
+        Have::chunks(held.map(|(_, hash)| *hash))
     };
     let peers = vec![
         Peer::new(&net, even.net.addr()).holding(held(0)),

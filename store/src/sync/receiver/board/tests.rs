@@ -7,8 +7,13 @@
 
 use proptest::prelude::*;
 
+use std::{sync::Arc, time::Duration};
+
 use super::*;
-use crate::sync::limits::LEAF_BYTES;
+use crate::sync::{
+    limits::{LEAF_BYTES, REQUEST_FIRST_BYTES, REQUEST_PAYLOAD_BYTES_MAX},
+    receiver::Have,
+};
 
 fn part(want: usize, chunk: u32, size: u64) -> Part {
     let hash = ChunkHash::of(&[want as u8, chunk as u8]);
@@ -21,52 +26,73 @@ fn part(want: usize, chunk: u32, size: u64) -> Part {
 }
 
 fn board(parts: Vec<Part>, peers: usize) -> Board {
-    Board::new(parts, (0..peers).map(|_| None).collect(), 1)
+    with(parts, (0..peers).map(|_| None))
+}
+
+/// A board that nobody else joins, with peers of which this is known.
+fn with(parts: Vec<Part>, peers: impl IntoIterator<Item = Option<Arc<Have>>>) -> Board {
+    let board = Board::new(parts, 1, SEED);
+    for have in peers {
+        board.join(have.map(|have| have.known()));
+    }
+    board.close();
+    board
+}
+
+/// Chance in these tests.
+const SEED: u64 = 7;
+
+fn take(board: &Board, peer: usize) -> Take {
+    board.take(peer, Instant::now())
 }
 
 fn unit(board: &Board, peer: usize) -> Unit {
-    match board.take(peer) {
+    match take(board, peer) {
         Take::Unit(unit) => unit,
         other => panic!("no unit: {other:?}"),
     }
 }
 
+fn progress(board: &Board, unit: &Unit, part: usize, leaf: u64) -> bool {
+    board.progress(unit.id, part, leaf, Instant::now())
+}
+
 fn complete(board: &Board, unit: &Unit) {
     let last = unit.parts.len() - 1;
     let leaf = unit.parts[last].selection.runs().last().unwrap().end;
-    board.progress(unit.id, last, leaf);
+    progress(board, unit, last, leaf);
     board.release(unit.id);
 }
 
+fn bytes(unit: &Unit) -> u64 {
+    unit.parts.iter().map(|part| part.selection.bytes()).sum()
+}
+
 #[test]
-fn a_unit_has_chunks_of_one_want_in_order_and_about_its_share() {
+fn a_unit_has_chunks_of_one_want_in_order_and_grows_with_the_speed() {
     let parts = (0..40)
         .map(|chunk| part(0, chunk, 16 << 20))
         .chain([part(1, 0, 5)])
         .collect();
     let board = board(parts, 2);
     let first = unit(&board, 0);
-    let bytes: u64 = first.parts.iter().map(|part| part.selection.bytes()).sum();
-    assert_eq!(bytes, REQUEST_PAYLOAD_BYTES_MAX);
-    assert_eq!(
-        first
-            .parts
-            .iter()
-            .map(|part| part.chunk)
-            .collect::<Vec<_>>(),
-        [0, 1]
-    );
-    let second = unit(&board, 1);
-    assert_eq!(second.parts[0].chunk, 2);
+    assert_eq!(bytes(&first), REQUEST_FIRST_BYTES);
+    complete(&board, &first);
+    // In no time: as fast as can be.
+    let second = unit(&board, 0);
+    assert_eq!(bytes(&second), REQUEST_PAYLOAD_BYTES_MAX);
+    let chunks: Vec<u32> = second.parts.iter().map(|part| part.chunk).collect();
+    assert_eq!(chunks, [0, 1, 2], "from where the first ended");
+    assert_eq!(bytes(&unit(&board, 1)), REQUEST_FIRST_BYTES);
 }
 
 #[test]
 fn the_end_is_cut_finer_so_that_peers_end_together() {
-    let board = board(vec![part(0, 0, 16 << 20)], 2);
+    let board = board(vec![part(0, 0, 6 << 20)], 2);
     let first = unit(&board, 0);
-    assert_eq!(first.parts[0].selection.bytes(), 4 << 20);
+    assert_eq!(first.parts[0].selection.bytes(), 2 << 20);
     let second = unit(&board, 1);
-    assert_eq!(second.parts[0].selection.runs(), &[4096..7168]);
+    assert_eq!(second.parts[0].selection.runs(), &[2048..3072]);
 }
 
 #[test]
@@ -74,10 +100,10 @@ fn what_a_peer_left_goes_to_another_and_what_it_sent_is_kept() {
     let board = board((0..3).map(|chunk| part(0, chunk, 1 << 20)).collect(), 2);
     let first = unit(&board, 0);
     assert_eq!(first.parts.len(), 1);
-    board.progress(first.id, 0, 512);
+    progress(&board, &first, 0, 512);
     board.drop_peer(0, Reason::Lost("gone".to_owned()));
     board.release(first.id);
-    assert!(matches!(board.take(0), Take::Stop));
+    assert!(matches!(take(&board, 0), Take::Stop));
     let again = unit(&board, 1);
     assert_eq!(again.parts[0].selection.runs(), &[512..1024]);
     complete(&board, &again);
@@ -90,13 +116,17 @@ fn what_a_peer_left_goes_to_another_and_what_it_sent_is_kept() {
 fn an_idle_peer_takes_over_what_a_slow_one_holds_up() {
     let board = board(vec![part(0, 0, 1 << 20)], 3);
     let slow = unit(&board, 0);
-    board.progress(slow.id, 0, 256);
-    let copy = unit(&board, 1);
+    progress(&board, &slow, 0, 256);
+    assert!(matches!(take(&board, 1), Take::Wait), "it is not late");
+    let later = Instant::now() + Duration::from_secs(5);
+    let Take::Unit(copy) = board.take(1, later) else {
+        panic!("nothing is taken over")
+    };
     assert_eq!(copy.parts[0].selection.runs(), &[256..1024]);
-    assert!(matches!(board.take(2), Take::Wait), "two are enough");
+    assert!(matches!(board.take(2, later), Take::Wait), "two are enough");
     complete(&board, &copy);
     assert!(matches!(board.outcome(), Some(Outcome::Done)));
-    assert!(!board.progress(slow.id, 0, 300), "the slow one may stop");
+    assert!(!progress(&board, &slow, 0, 300), "the slow one may stop");
 }
 
 #[test]
@@ -130,24 +160,113 @@ fn without_peers_nothing_is_lacked_but_all_is_missing() {
     ));
 }
 
-struct Only(Vec<ChunkHash>);
-
-impl Holdings for Only {
-    fn holds(&self, hash: &ChunkHash) -> bool {
-        self.0.contains(hash)
-    }
-}
-
 #[test]
 fn the_rarest_chunk_comes_first_and_is_asked_of_its_holder() {
     let parts: Vec<Part> = (0..3).map(|chunk| part(0, chunk, 1 << 20)).collect();
-    let rare = Arc::new(Only(vec![parts[2].hash]));
-    let common = Arc::new(Only(parts[..2].iter().map(|part| part.hash).collect()));
-    let holdings: Vec<Option<Arc<dyn Holdings>>> =
-        vec![Some(rare), Some(common.clone()), Some(common)];
-    let board = Board::new(parts, holdings, 1);
+    let every = || Have::chunks((0..3).map(|chunk| ChunkHash::of(&[0, chunk])));
+    let common = || Have::chunks((0..2).map(|chunk| ChunkHash::of(&[0, chunk])));
+    let board = with(parts, [Some(every()), Some(common()), Some(common())]);
     assert_eq!(unit(&board, 0).parts[0].chunk, 2);
-    assert_eq!(unit(&board, 1).parts[0].chunk, 0);
+    assert!(unit(&board, 1).parts[0].chunk < 2);
+}
+
+#[test]
+fn pieces_of_a_chunk_are_asked_of_who_has_them_and_come_as_they_are_gained() {
+    let hash = ChunkHash::of(&[0, 0]);
+    let board = with(
+        vec![part(0, 0, 4 << 20)],
+        [Some(Have::none()), Some(Have::none())],
+    );
+    let news = |pieces| News {
+        gained: HashMap::from([(hash, pieces)]),
+        live: true,
+        ..News::default()
+    };
+    // Nobody has anything, and nobody may still come by it.
+    assert!(matches!(board.outcome(), Some(Outcome::Missing(_))));
+    let board = Board::new(vec![part(0, 0, 4 << 20)], 1, SEED);
+    let one = board.join(Some(news(0b0010)));
+    let other = board.join(Some(news(0b1000)));
+    board.close();
+    assert!(board.outcome().is_none(), "both may come by more");
+    let first = unit(&board, one);
+    assert_eq!(first.parts[0].selection.runs(), &[1024..2048]);
+    assert!(matches!(take(&board, one), Take::Wait));
+    let second = unit(&board, other);
+    assert_eq!(second.parts[0].selection.runs(), &[3072..4096]);
+    complete(&board, &first);
+    complete(&board, &second);
+    board.news(one, news(0b0101));
+    complete(&board, &unit(&board, one));
+    complete(&board, &unit(&board, one));
+    assert!(matches!(board.outcome(), Some(Outcome::Done)));
+}
+
+#[test]
+fn what_a_seeder_gave_to_others_is_left_to_them_while_they_send() {
+    let board = Board::new(
+        (0..4).map(|chunk| part(0, chunk, 1 << 20)).collect(),
+        1,
+        SEED,
+    );
+    let seeder = board.join(Some(Have::all().known()));
+    let leecher = board.join(Some(News {
+        live: true,
+        ..News::default()
+    }));
+    board.close();
+    let given = |chunk: u8| News {
+        given: HashMap::from([(ChunkHash::of(&[0, chunk]), 1)]),
+        live: true,
+        ..News::default()
+    };
+    for chunk in [0, 1, 3] {
+        board.news(seeder, given(chunk));
+    }
+    let first = unit(&board, seeder);
+    assert_eq!(first.parts[0].chunk, 2, "the one that nobody has yet");
+    complete(&board, &first);
+    board.received(leecher, 100 << 20, Instant::now());
+    assert!(
+        matches!(take(&board, seeder), Take::Wait),
+        "the others are fast"
+    );
+    // When they send no more, the seeder gives it twice.
+    let later = Instant::now() + Duration::from_secs(60);
+    assert!(matches!(board.take(seeder, later), Take::Unit(_)));
+}
+
+#[test]
+fn a_peer_that_lets_us_wait_is_not_asked() {
+    let board = board(vec![part(0, 0, 1 << 20)], 1);
+    board.news(
+        0,
+        News {
+            choked: true,
+            ..News::default()
+        },
+    );
+    assert!(matches!(take(&board, 0), Take::Wait));
+    board.news(0, News::default());
+    assert!(matches!(take(&board, 0), Take::Unit(_)));
+}
+
+#[test]
+fn peers_of_a_swarm_begin_in_different_places() {
+    let parts = || {
+        (0..64)
+            .map(|chunk| part(0, chunk, 1 << 20))
+            .collect::<Vec<_>>()
+    };
+    let firsts: HashSet<u32> = (0..16)
+        .map(|seed| {
+            let board = Board::new(parts(), 1, seed);
+            let seeder = board.join(Some(Have::all().known()));
+            board.join(Some(Have::none().known()));
+            unit(&board, seeder).parts[0].chunk
+        })
+        .collect();
+    assert!(firsts.len() > 8, "{firsts:?}");
 }
 
 #[derive(Debug, Clone)]
@@ -187,7 +306,7 @@ proptest! {
                 break;
             }
             if held[peer].is_none()
-                && let Take::Unit(unit) = board.take(peer)
+                && let Take::Unit(unit) = take(&board, peer)
             {
                 held[peer] = Some(unit);
             }
@@ -207,7 +326,7 @@ proptest! {
                         got.extend((run.start..end).map(|leaf| (part.want, part.chunk, leaf)));
                     }
                 }
-                board.progress(unit.id, upto, leaf)
+                progress(&board, &unit, upto, leaf)
             };
             match act {
                 Act::Finish => { arrive(unit.parts.len() - 1, u64::MAX); }

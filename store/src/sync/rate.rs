@@ -1,4 +1,4 @@
-//! A limit on bytes a second, shared by all streams of a fetch.
+//! A limit on bytes a second, shared by whoever sends or receives under it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 /// Lets through so many bytes a second; what was not used is not saved for more than a quarter second.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub struct Rate {
     bytes_per_second: u64,
     /// When the bytes let through so far are paid for.
     paid: Mutex<Instant>,
@@ -14,23 +14,30 @@ pub(super) struct Rate {
 
 const BURST: Duration = Duration::from_millis(250);
 
+/// Bytes of the smallest step.
+const STEP_BYTES_MIN: u64 = 16 << 10;
+
 impl Rate {
-    pub(super) fn new(bytes_per_second: u64) -> Self {
+    /// A limit of so many bytes a second; 0 is taken as 1.
+    pub fn new(bytes_per_second: u64) -> Self {
         Self {
             bytes_per_second: bytes_per_second.max(1),
             paid: Mutex::new(Instant::now()),
         }
     }
 
-    /// Bytes to ask for at a time, so that streams take turns.
-    pub(super) fn step(&self) -> usize {
-        usize::try_from(self.bytes_per_second / 8)
-            .unwrap_or(usize::MAX)
-            .max(16 << 10)
+    /// The limit.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
+    }
+
+    /// Bytes to move at a time, so that streams take turns.
+    pub fn step(&self) -> usize {
+        usize::try_from((self.bytes_per_second / 8).max(STEP_BYTES_MIN)).unwrap_or(usize::MAX)
     }
 
     /// Waits until `bytes` may pass.
-    pub(super) async fn pass(&self, bytes: usize) {
+    pub async fn pass(&self, bytes: usize) {
         let price = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let until = {
             let mut paid = self.paid.lock().await;
@@ -55,5 +62,12 @@ mod tests {
         }
         let took = start.elapsed().as_secs_f64();
         assert!((1.7..2.1).contains(&took), "2 MB at 1 MB/s took {took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_zero_is_a_crawl_and_no_division_by_zero() {
+        let rate = Rate::new(0);
+        assert_eq!(rate.bytes_per_second(), 1);
+        rate.pass(10).await;
     }
 }
