@@ -319,6 +319,15 @@ pub(crate) struct ServeArgs {
     /// Relay to use instead of the public ones; may be repeated
     #[arg(long, value_name = "URL", conflicts_with = "no_relay")]
     pub(crate) relay: Vec<String>,
+    /// Most bytes a second to all peers together [example: 10MB]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) max_upload: Option<u64>,
+    /// Most bytes a second to each peer
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) max_upload_peer: Option<u64>,
+    /// Most bytes a second from peers, over all downloads
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) max_download: Option<u64>,
     /// Most bytes on disk; what was pulled leaves, least recently used first [example: 500GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,

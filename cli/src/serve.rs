@@ -31,6 +31,9 @@ pub(crate) async fn serve(
         network: NetworkOptions {
             relays: args.relay.clone(),
             listen: args.listen,
+            upload: args.max_upload,
+            upload_peer: args.max_upload_peer,
+            download: args.max_download,
             ..network(settings)
         },
         ..NodeOptions::default()

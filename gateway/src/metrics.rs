@@ -242,6 +242,9 @@ mod tests {
             connected,
             path: None,
             received: 10,
+            rate_received: 0,
+            rate_sent: 0,
+            dropped: None,
             sent: 1,
         };
         let status = Status {

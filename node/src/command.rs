@@ -574,6 +574,15 @@ pub struct PeerRow {
     pub received: u64,
     /// Bytes sent to it since start.
     pub sent: u64,
+    /// Bytes a second received from it, over the last seconds.
+    #[serde(default)]
+    pub rate_received: u64,
+    /// Bytes a second sent to it.
+    #[serde(default)]
+    pub rate_sent: u64,
+    /// Why a download does not ask it any more.
+    #[serde(default)]
+    pub dropped: Option<String>,
 }
 
 /// One alias.
@@ -643,4 +652,7 @@ pub struct JobRow {
     pub rate: u64,
     /// Peers that send.
     pub peers: u32,
+    /// Seconds until it is done at this rate, if that can be told.
+    #[serde(default)]
+    pub seconds_left: Option<u64>,
 }

@@ -21,13 +21,17 @@ use lode_store::{
     refs::RefRecord,
     signature::Signed,
     sync::{
-        message::PeerAddr,
+        hub::VersionFiles,
+        message::{ChunkPieces, PeerAddr},
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
     },
     tree::{ChunkList, Tree},
 };
 
-use crate::publisher::now;
+use crate::{
+    publisher::now,
+    receiving::{OpenReceived, Receiving},
+};
 
 /// Chunk hashes whose models were looked up lately: how many are remembered.
 const CHUNKS_REMEMBERED_MAX: usize = 4096;
@@ -39,6 +43,7 @@ const ANCESTORS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct StoreDoors {
     store: Store,
+    receiving: Receiving,
     reach: Mutex<Reach>,
 }
 
@@ -61,9 +66,10 @@ struct Walked {
 }
 
 impl StoreDoors {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, receiving: Receiving) -> Self {
         Self {
             store,
+            receiving,
             reach: Mutex::default(),
         }
     }
@@ -97,12 +103,13 @@ impl StoreDoors {
 
     /// Walks versions that are new and forgets those that are no longer kept.
     fn refresh(&self, reach: &mut Reach) -> Result<(), lode_store::store::ReadError> {
-        let kept: HashSet<VersionId> = self
+        let mut kept: HashSet<VersionId> = self
             .store
             .local_prefix("keep/")?
             .into_iter()
             .filter_map(|(key, _)| key.strip_prefix("keep/")?.parse().ok())
             .collect();
+        kept.extend(self.receiving.versions());
         if reach.versions.len() == kept.len()
             && kept.iter().all(|id| reach.versions.contains_key(id))
         {
@@ -201,6 +208,25 @@ impl StoreDoors {
         }
     }
 
+    /// The tree of a version that `caller` may read.
+    fn readable_tree(&self, caller: &Caller, version: &VersionId) -> Option<Tree> {
+        let (_, walked) = self
+            .versions_of(&ChunkHash::from(*version))
+            .into_iter()
+            .find(|(id, _)| id == version)?;
+        if !self.may_read_version(caller, version, &walked) {
+            return None;
+        }
+        let bytes = self.store.document(&(*version).into()).ok().flatten()?;
+        let document = VersionBytes::decode_as(*version, bytes).ok()?;
+        let bytes = self
+            .store
+            .document(&document.doc.tree.into())
+            .ok()
+            .flatten()?;
+        Tree::decode(&bytes).ok()
+    }
+
     fn may_read_version(&self, caller: &Caller, id: &VersionId, walked: &Walked) -> bool {
         let known = self.known(caller, &walked.publisher);
         access::grant(
@@ -282,7 +308,11 @@ impl Access for StoreDoors {
 impl ChunkSource for StoreDoors {
     fn open(&self, hash: &ChunkHash) -> io::Result<Option<Arc<dyn ChunkRead>>> {
         let chunk = self.store.chunk(hash).map_err(io::Error::other)?;
-        Ok(chunk.map(|chunk| Arc::new(OpenChunk(chunk)) as Arc<dyn ChunkRead>))
+        if let Some(chunk) = chunk {
+            return Ok(Some(Arc::new(OpenChunk(chunk))));
+        }
+        let received = self.receiving.open(hash);
+        Ok(received.map(|chunk| Arc::new(OpenReceived(chunk)) as Arc<dyn ChunkRead>))
     }
 }
 
@@ -359,24 +389,21 @@ impl RefSource for StoreDoors {
         })
     }
 
+    fn files(&self, caller: &Caller, version: &VersionId) -> Option<VersionFiles> {
+        let tree = self.readable_tree(caller, version)?;
+        let files = tree.files().iter().filter(|file| file.chunks.count > 0);
+        let count = |count: u64| u32::try_from(count).ok();
+        files
+            .map(|file| Some((file.chunks.seq, count(file.chunks.count)?)))
+            .collect()
+    }
+
+    fn receiving(&self, version: &VersionId) -> Vec<ChunkPieces> {
+        self.receiving.pieces(version)
+    }
+
     fn held(&self, caller: &Caller, version: &VersionId) -> Option<HeldMap> {
-        let (_, walked) = self
-            .versions_of(&ChunkHash::from(*version))
-            .into_iter()
-            .find(|(id, _)| id == version)?;
-        if !self.may_read_version(caller, version, &walked) {
-            return None;
-        }
-        let bytes = self.store.document(&(*version).into()).ok().flatten()?;
-        let document = VersionBytes::decode_as(*version, bytes).ok()?;
-        let tree = Tree::decode(
-            &self
-                .store
-                .document(&document.doc.tree.into())
-                .ok()
-                .flatten()?,
-        )
-        .ok()?;
+        let tree = self.readable_tree(caller, version)?;
         let mut held = Vec::new();
         for file in tree.files().iter().filter(|file| file.chunks.count > 0) {
             let documents = (

@@ -107,8 +107,11 @@ impl EventSink {
         let job = self.lock();
         let elapsed_ms = job.phase_start.elapsed().as_millis().max(1);
         let rate = u128::from(job.row.done) * 1000 / elapsed_ms;
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        let left = job.row.total.saturating_sub(job.row.done);
         JobRow {
-            rate: u64::try_from(rate).unwrap_or(u64::MAX),
+            rate,
+            seconds_left: left.checked_div(rate).filter(|_| job.row.total > 0),
             ..job.row.clone()
         }
     }
@@ -135,6 +138,7 @@ impl JobState {
             total: 0,
             rate: 0,
             peers: 0,
+            seconds_left: None,
         };
         Arc::new(Mutex::new(Self {
             row,

@@ -15,6 +15,7 @@ mod publisher;
 mod pull;
 mod push;
 pub mod read;
+mod receiving;
 mod refs;
 mod remove;
 mod resolve;

@@ -8,7 +8,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,9 +16,13 @@ use lode_store::sync::{
     control::Control,
     endpoint::{Doors, EndpointOptions, Net, Relays},
     grants::{Grants, Traffic},
+    hub::Hub,
+    lanes::Lanes,
     message::PeerAddr,
     provider::Provider,
+    rate::Rate,
     session::{Session, SessionError},
+    uploads::{UploadLimits, Uploads},
 };
 use tokio::sync::Mutex;
 
@@ -28,6 +31,7 @@ use crate::{
     command::{Failure, PeerRow},
     doors::StoreDoors,
     keys::{self, KeyKind},
+    receiving::Receiving,
 };
 
 /// What the program says of itself to peers.
@@ -42,6 +46,12 @@ pub struct NetworkOptions {
     pub relays: Vec<String>,
     /// Address and UDP port to listen on; every address and the home's own port when absent.
     pub listen: Option<SocketAddr>,
+    /// Bytes a second that are sent to all peers together.
+    pub upload: Option<u64>,
+    /// Bytes a second that are sent to each peer.
+    pub upload_peer: Option<u64>,
+    /// Bytes a second that all downloads together take.
+    pub download: Option<u64>,
 }
 
 /// The endpoint with its doors.
@@ -51,15 +61,11 @@ pub struct Network {
     doors: Mutex<Option<Doors>>,
     grants: Grants,
     traffic: Traffic,
+    hub: Hub,
+    receiving: Receiving,
+    lanes: Arc<Lanes>,
+    download_rate: Option<Arc<Rate>>,
     sessions: Mutex<HashMap<EndpointId, Arc<Session>>>,
-    rate: std::sync::Mutex<RateSample>,
-}
-
-#[derive(Debug)]
-struct RateSample {
-    at: Instant,
-    received: u64,
-    sent: u64,
 }
 
 impl Network {
@@ -86,9 +92,21 @@ impl Network {
         })?;
         write_port(&port_file, net.port());
         let (grants, traffic) = (Grants::default(), Traffic::default());
-        let source = Arc::new(StoreDoors::new(node.store().clone()));
-        let control = Control::new(source.clone(), grants.clone(), AGENT);
-        let provider = Provider::new(source.clone(), source, grants.clone(), traffic.clone());
+        let (hub, receiving) = (Hub::default(), Receiving::default());
+        let source = Arc::new(StoreDoors::new(node.store().clone(), receiving.clone()));
+        let control = Control::new(source.clone(), grants.clone(), hub.clone(), AGENT);
+        let limits = UploadLimits {
+            total: options.upload,
+            peer: options.upload_peer,
+        };
+        let uploads = Uploads::new(limits, hub.clone());
+        let provider = Provider::new(
+            source.clone(),
+            source,
+            grants.clone(),
+            traffic.clone(),
+            uploads,
+        );
         let doors = net.serve(control, provider);
         for (_, bytes) in node.store().local_prefix("peer/")? {
             if let Some(address) = decode_peer(&bytes).and_then(|peer| peer.to_endpoint_addr()) {
@@ -100,12 +118,11 @@ impl Network {
             doors: Mutex::new(Some(doors)),
             grants,
             traffic,
+            hub,
+            receiving,
+            lanes: Arc::default(),
+            download_rate: options.download.map(|rate| Arc::new(Rate::new(rate))),
             sessions: Mutex::default(),
-            rate: std::sync::Mutex::new(RateSample {
-                at: Instant::now(),
-                received: 0,
-                sent: 0,
-            }),
         })
     }
 
@@ -114,9 +131,39 @@ impl Network {
         &self.net
     }
 
+    /// Where this node can be reached, as a ticket says it.
+    pub fn ticket_addr(&self) -> lode_store::ticket::PeerAddr {
+        let address = self.net.addr();
+        lode_store::ticket::PeerAddr {
+            id: *address.id.as_bytes(),
+            ip: address.ip_addrs().copied().collect(),
+            relay: address.relay_urls().map(ToString::to_string).collect(),
+        }
+    }
+
     /// The counters of all peers.
-    pub(crate) fn traffic(&self) -> &Traffic {
+    pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Who watches what.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The files that are being received.
+    pub(crate) fn receiving(&self) -> &Receiving {
+        &self.receiving
+    }
+
+    /// Lets what somebody waits for overtake.
+    pub(crate) fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
+    }
+
+    /// The limit on all downloads together.
+    pub(crate) fn download_rate(&self) -> Option<&Arc<Rate>> {
+        self.download_rate.as_ref()
     }
 
     /// What peers have shown.
@@ -163,29 +210,13 @@ impl Network {
         Ok(session)
     }
 
-    /// Received and sent bytes a second since this was last asked.
+    /// Received and sent bytes a second, over the last seconds.
     pub(crate) fn rates(&self) -> (u64, u64) {
-        let (mut received, mut sent) = (0, 0);
-        for (_, counters) in self.traffic.all() {
-            received += counters.received();
-            sent += counters.sent();
-        }
-        let mut last = self
-            .rate
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let elapsed_ms = u64::try_from(last.at.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        let rate =
-            |now: u64, before: u64| now.saturating_sub(before).saturating_mul(1000) / elapsed_ms;
-        let rates = (rate(received, last.received), rate(sent, last.sent));
-        *last = RateSample {
-            at: Instant::now(),
-            received,
-            sent,
-        };
-        rates
+        let all = self.traffic.all();
+        all.iter().fold((0, 0), |(received, sent), (_, counters)| {
+            let (out, into) = counters.rates();
+            (received + into, sent + out)
+        })
     }
 
     /// The rows of `lode peers`: the address book, and what was exchanged since start.
@@ -203,6 +234,8 @@ impl Network {
                 })
             });
             (row.received, row.sent) = (counters.received(), counters.sent());
+            (row.rate_sent, row.rate_received) = counters.rates();
+            row.dropped = counters.dropped();
         }
         for (id, session) in self.sessions.lock().await.iter() {
             if let Some(row) = rows.get_mut(id.as_bytes()) {
@@ -281,6 +314,9 @@ pub(crate) fn peer_row(peer: &PeerAddr) -> PeerRow {
         path: None,
         received: 0,
         sent: 0,
+        rate_received: 0,
+        rate_sent: 0,
+        dropped: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! arrives is verified before it is believed; a run that ends early goes on where it stopped.
 
 mod documents;
+mod listen;
 mod plan;
 mod records;
 mod transfer;
@@ -75,6 +76,9 @@ async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome,
         request,
         events,
     };
+    // Until it is kept, others may read of it what has come.
+    let network = node.network_if_up();
+    let _pulling = network.map(|network| network.receiving().pull(version));
     let transferred = job.run(planned).await?;
     if !request.dry_run {
         node.blocking(move |node| {

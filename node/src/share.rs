@@ -5,7 +5,7 @@ use lode_store::{
     identity::Operation,
     name::{NameRev, Rev},
     signature::Signed,
-    ticket::{PeerAddr, Ticket},
+    ticket::Ticket,
 };
 
 use crate::{
@@ -25,12 +25,7 @@ pub(crate) async fn share(
 ) -> Result<Outcome, Failure> {
     let name: NameRev = name.parse()?;
     let network = node.network().await?;
-    let address = network.net().addr();
-    let addrs = vec![PeerAddr {
-        id: *address.id.as_bytes(),
-        ip: address.ip_addrs().copied().collect(),
-        relay: address.relay_urls().map(ToString::to_string).collect(),
-    }];
+    let addrs = vec![network.ticket_addr()];
     node.blocking(move |node| {
         let found = resolve::version(node, &name)?;
         let set = node.store().ref_set(&found.publisher, &found.model)?;

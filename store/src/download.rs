@@ -31,6 +31,7 @@ mod layout;
 mod local;
 mod output;
 mod packs;
+mod serve;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub use folder::{LinkWritten, write_link};
 pub use journal::{JournalHeader, JournalRecord, parse_journal};
 pub use layout::{Layout, Segment};
 pub use packs::Packs;
+pub use serve::ReceivedChunk;
 
 use begin::Claim;
 use coverage::{Complete, Coverage, each, known_values, piece_hash, piece_range, pieces_of};

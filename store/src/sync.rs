@@ -12,6 +12,7 @@ mod encode;
 pub mod endpoint;
 pub mod frame;
 pub mod grants;
+pub mod hub;
 pub mod lanes;
 pub mod limits;
 pub mod message;
@@ -22,6 +23,7 @@ pub mod request;
 pub mod selection;
 pub mod session;
 pub mod source;
+pub mod uploads;
 mod walk;
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ pub(super) fn status(status: &Status, style: Style) -> String {
             ("OF", Right),
             ("RATE", Right),
             ("PEERS", Right),
+            ("LEFT", Right),
         ]);
         for job in &status.jobs {
             table.row([
@@ -94,6 +95,7 @@ pub(super) fn status(status: &Status, style: Style) -> String {
                 } else {
                     String::new()
                 },
+                job.seconds_left.map(span).unwrap_or_default(),
             ]);
         }
         text.push('\n');
@@ -120,7 +122,9 @@ fn peer_table(peers: &[PeerRow]) -> Table {
         ("PEER", Left),
         ("STATE", Left),
         ("RECEIVED", Right),
+        ("RATE", Right),
         ("SENT", Right),
+        ("RATE", Right),
         ("ADDRESSES", Left),
     ]);
     for peer in peers {
@@ -129,11 +133,24 @@ fn peer_table(peers: &[PeerRow]) -> Table {
             (None, true) => "connected".to_owned(),
             (_, false) => "known".to_owned(),
         };
+        let state = match &peer.dropped {
+            Some(reason) => format!("dropped: {}", clean(reason)),
+            None => state,
+        };
+        let flow = |bytes: u64| {
+            if bytes > 0 {
+                rate(bytes)
+            } else {
+                String::new()
+            }
+        };
         table.row([
             short(&peer.node),
             state,
             size(peer.received),
+            flow(peer.rate_received),
             size(peer.sent),
+            flow(peer.rate_sent),
             peer.addresses.join(", "),
         ]);
     }

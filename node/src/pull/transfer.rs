@@ -7,24 +7,26 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use iroh::EndpointId;
 use lode_store::{
-    ChunkHash, VersionId,
+    VersionId,
     download::{Download, Options, Packs, Target, write_link},
     sync::{
         grants::Traffic,
+        hub::Hub,
         receiver::{
-            FetchError, FetchOptions, Fetched, Have, Peer, Progress, Reason, Want, fetch,
-            fetch_documents,
+            FetchError, FetchOptions, Fetched, Peer, Progress, Reason, Want, fetch_documents,
+            fetch_from,
         },
-        source::HeldMap,
     },
     tree::{Mode, Tree},
 };
 
 use super::{
+    listen::{Numbers, Recruits},
     no_peer,
     plan::{self, Planned},
     records::Peers,
@@ -32,10 +34,14 @@ use super::{
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind, Pull},
+    receiving::{PassOn, Receiving},
 };
 
 /// Files that are received at a time: bounds open files and memory.
 const FILES_AT_A_TIME: usize = 64;
+
+/// How long peers that are still receiving are waited for, when nobody has what is missing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a transfer did.
 #[derive(Debug, Default)]
@@ -94,12 +100,17 @@ impl Job<'_> {
                 .map(|network| network.traffic().clone()),
             senders: Mutex::default(),
         });
-        let providers = self.providers(&planned).await?;
+        let numbers = Arc::new(Numbers::new(self.tree, &planned));
+        let mut recruits = Recruits::new(self.version, Arc::clone(&numbers), self.events.clone());
+        let sessions = self.peers.sessions.iter().cloned();
+        recruits
+            .enlist(sessions.zip(self.peers.providers.iter().cloned()))
+            .await;
         let mut senders = HashSet::new();
         let mut rest = planned;
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(FILES_AT_A_TIME));
-            let (held, fetched) = self.batch(rest, &providers, &meter).await?;
+            let (held, fetched) = self.batch(rest, &mut recruits, &numbers, &meter).await?;
             done.held += held;
             if let Some(fetched) = fetched {
                 done.fetched += fetched.bytes;
@@ -112,87 +123,63 @@ impl Job<'_> {
         Ok(done)
     }
 
-    /// The peers, with what each holds where it does not hold all.
-    async fn providers(&self, planned: &[Planned]) -> Result<Vec<Peer>, Failure> {
-        let mut providers = Vec::new();
-        for (session, peer) in self.peers.sessions.iter().zip(&self.peers.providers) {
-            match session.held(self.version).await {
-                Ok(Some(map)) if map.held() == map.count => providers.push(peer.clone()),
-                Ok(Some(map)) => {
-                    providers.push(
-                        peer.clone()
-                            .holding(Have::chunks(self.held_hashes(planned, &map))),
-                    );
-                }
-                Ok(None) => {}
-                Err(error) => self
-                    .events
-                    .warn(format!("{}: {error}", session.id().fmt_short())),
-            }
-        }
-        Ok(providers)
-    }
-
-    /// The chunks of the planned files that a have-map says are held: its order is the tree's.
-    fn held_hashes(&self, planned: &[Planned], map: &HeldMap) -> HashSet<ChunkHash> {
-        let mut held = HashSet::new();
-        let mut first = 0;
-        for file in self.tree.files() {
-            for of in planned
-                .iter()
-                .filter(|planned| planned.file.path == file.path)
-            {
-                let chunks = (first..).zip(&of.list.hashes);
-                held.extend(
-                    chunks
-                        .filter(|(index, _)| map.holds(*index))
-                        .map(|(_, hash)| *hash),
-                );
-            }
-            first += file.chunks.count;
-        }
-        held
+    /// How what comes is passed on to others, once the network is up.
+    fn passing(&self, numbers: &Arc<Numbers>) -> Option<Passing> {
+        let network = self.node.network_if_up()?;
+        Some(Passing {
+            receiving: network.receiving().clone(),
+            hub: network.hub().clone(),
+            version: self.version,
+            numbers: Arc::clone(numbers),
+        })
     }
 
     async fn batch(
         &self,
         planned: Vec<Planned>,
-        providers: &[Peer],
+        recruits: &mut Recruits,
+        numbers: &Arc<Numbers>,
         meter: &Arc<Meter>,
     ) -> Result<(u64, Option<Fetched>), Failure> {
         let (links, files): (Vec<_>, Vec<_>) = planned
             .into_iter()
             .partition(|file| self.folder.is_some() && file.file.mode == Mode::Link);
         for link in links {
-            self.link(link, providers).await?;
+            self.link(link, &recruits.peers()).await?;
         }
         let folder = self.folder.map(PathBuf::from);
         let force = self.request.force;
         let seen = Arc::clone(meter);
         let packs = Packs::new(self.node.store());
         let shared = Arc::clone(&packs);
-        let (downloads, wants) = self
+        let passing = self.passing(numbers);
+        let (downloads, passed, wants) = self
             .node
             .blocking(move |node| {
-                let mut downloads = Vec::new();
-                let mut wants = Vec::new();
+                let (mut downloads, mut passed, mut wants) = (Vec::new(), Vec::new(), Vec::new());
                 for file in files {
                     if seen.events.is_cancelled() {
                         return Err(Failure::cancelled());
                     }
-                    let (download, want) = begin(node, folder.as_deref(), file, force, &shared)?;
+                    let (download, mut want) =
+                        begin(node, folder.as_deref(), file, force, &shared)?;
                     let missing: u64 = want
                         .ranges
                         .iter()
                         .map(|(_, range)| range.len() as u64)
                         .sum();
                     seen.add(download.wanted_bytes().saturating_sub(missing));
-                    downloads.push((download, missing));
                     if missing > 0 {
+                        if let Some(passing) = &passing {
+                            let pass_on = Arc::new(passing.of(&want, &download));
+                            passed.push(Arc::clone(&pass_on));
+                            want.sink = pass_on;
+                        }
                         wants.push(want);
                     }
+                    downloads.push((download, missing));
                 }
-                Ok((downloads, wants))
+                Ok((downloads, passed, wants))
             })
             .await?;
         let held = downloads
@@ -201,6 +188,7 @@ impl Job<'_> {
             .sum();
         let mut fetched = None;
         if !wants.is_empty() {
+            let (providers, newcomers, _forward) = recruits.join();
             if providers.is_empty() {
                 let missing: u64 = downloads.iter().map(|(_, missing)| missing).sum();
                 return Err(no_peer(format!(
@@ -209,9 +197,14 @@ impl Job<'_> {
             }
             let mut options = FetchOptions::default();
             options.rate = self.request.max_rate;
+            options.patience = PATIENCE;
+            if let Some(network) = self.node.network_if_up() {
+                options.lanes = Some(network.lanes().clone());
+                options.shared_rate = network.download_rate().cloned();
+            }
             let progress: Arc<dyn Progress> = Arc::clone(meter) as Arc<dyn Progress>;
             fetched = Some(
-                fetch(wants, providers.to_vec(), options, progress)
+                fetch_from(wants, providers, newcomers, options, progress)
                     .await
                     .map_err(failure)?,
             );
@@ -221,7 +214,9 @@ impl Job<'_> {
                 for (download, _) in downloads {
                     download.finish()?;
                 }
-                Ok(packs.seal()?)
+                packs.seal()?;
+                passed.iter().for_each(|file| file.finished());
+                Ok(())
             })
             .await?;
         Ok((held, fetched))
@@ -268,6 +263,28 @@ impl Job<'_> {
                 Ok(())
             })
             .await
+    }
+}
+
+/// Passes on what a pull receives.
+struct Passing {
+    receiving: Receiving,
+    hub: Hub,
+    version: VersionId,
+    numbers: Arc<Numbers>,
+}
+
+impl Passing {
+    fn of(&self, want: &Want, download: &Arc<Download>) -> PassOn {
+        let first = self.numbers.first_of(&want.list);
+        PassOn::new(
+            &self.receiving,
+            self.hub.clone(),
+            self.version,
+            (want.seq, first),
+            Arc::clone(&want.list),
+            download,
+        )
     }
 }
 
@@ -373,6 +390,9 @@ impl Progress for Meter {
     }
 
     fn dropped(&self, peer: EndpointId, reason: &Reason) {
+        if let Some(traffic) = &self.traffic {
+            traffic.of(peer).set_dropped(reason.to_string());
+        }
         self.events.warn(format!(
             "{} is not asked any more: {reason}",
             peer.fmt_short()

@@ -104,6 +104,15 @@ impl TestNode {
         }
     }
 
+    /// Bytes of blobs that this node has sent, to one other or to all.
+    pub(crate) async fn sent(&self, to: Option<&Self>) -> u64 {
+        let traffic = self.node.network().await.unwrap().traffic();
+        match to {
+            Some(to) => traffic.of(to.node.network().await.unwrap().id()).sent(),
+            None => traffic.all().iter().map(|(_, peer)| peer.sent()).sum(),
+        }
+    }
+
     pub(crate) async fn show(&self, name: &str) -> Shown {
         match self
             .run(Command::Show {

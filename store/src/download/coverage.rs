@@ -102,6 +102,11 @@ impl Coverage {
         pieces & !self.done[chunk as usize] == 0
     }
 
+    /// The pieces of a chunk that are done.
+    pub(super) fn done(&self, chunk: u32) -> u16 {
+        self.done[chunk as usize]
+    }
+
     /// Marks pieces of a chunk as done; whether any was not.
     pub(super) fn mark(&mut self, chunk: u32, pieces: u16) -> bool {
         let done = &mut self.done[chunk as usize];

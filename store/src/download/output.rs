@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// What is there of an outboard; unchecked.
-    fn read_outboard_at(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+    pub(super) fn read_outboard_at(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
         match self {
             Self::Whole(writer) => writer.read_outboard_at(offset, len).ok(),
             Self::Part(part) => part.side.as_ref()?.read_outboard_at(offset, len).ok(),

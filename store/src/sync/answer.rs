@@ -53,6 +53,8 @@ pub(super) struct Answer {
     next: u64,
     children: Option<Children>,
     encoder: Option<Encoder>,
+    /// Bytes of a batch at the most.
+    limit: usize,
 }
 
 /// The HashSeq whose children are asked for.
@@ -80,7 +82,13 @@ impl Answer {
             next: 0,
             children: None,
             encoder: None,
+            limit: usize::MAX,
         }
+    }
+
+    /// Makes batches of no more than about `bytes`.
+    pub(super) fn limit(&mut self, bytes: usize) {
+        self.limit = bytes;
     }
 
     /// The next batch, and what comes after it.
@@ -102,7 +110,7 @@ impl Answer {
                 } else {
                     BATCH_READ_BYTES
                 };
-                if !encoder.fill(batch, limit)? {
+                if !encoder.fill(batch, limit.min(self.limit))? {
                     return Ok(None);
                 }
                 self.encoder = None;
@@ -114,7 +122,11 @@ impl Answer {
             let Some(reader) = self.source.open(&hash)? else {
                 return Ok(Some(Ended::Absent));
             };
-            self.encoder = Some(Encoder::new(&hash, reader, self.ranges.of_blob(number))?);
+            let encoder = Encoder::new(&hash, reader, self.ranges.of_blob(number))?;
+            if !encoder.is_held() {
+                return Ok(Some(Ended::Absent));
+            }
+            self.encoder = Some(encoder);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The answering side of `/lode/1`: one control stream a peer, and a stream for each query.
 //!
 //! The first stream of a connection is the control stream. What the peer shows on it holds until the
-//! connection ends, for its `/iroh-bytes/4` too. Answers come from a [`RefSource`].
+//! connection ends, for its `/iroh-bytes/4` too. Answers come from a [`RefSource`]. The answer to a watch goes
+//! on with what changes, from the [`Hub`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use iroh::{
     EndpointId,
@@ -11,17 +12,25 @@ use iroh::{
     protocol::{AcceptError, ProtocolHandler},
 };
 use serde_bytes::ByteBuf;
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::VersionId;
 
 use super::{
     frame::{self, FrameError},
     grants::{Grant, Grants},
+    hub::{Hub, Watch},
     limits::{
         CONNECTIONS_MAX, FRAME_BYTES_MAX, PEERS_PER_FRAME_MAX, QUERIES_PER_PEER_MAX,
-        REQUEST_TIMEOUT, REQUESTS_PER_CONNECTION_MAX,
+        REQUEST_TIMEOUT, REQUESTS_PER_CONNECTION_MAX, WATCHES_PER_CONNECTION_MAX,
     },
     message::{
-        Busy, Held, Hello, Limits, Message, PROTOCOL, Peers, Records, Refusal, code, to_bytes,
+        Busy, Choke, Held, Hello, Limits, Message, PROTOCOL, Peers, Pieces, Records, Refusal, code,
+        to_bytes,
     },
     source::{Caller, HeldMap, ModelRecords, RefSource},
 };
@@ -45,6 +54,7 @@ pub struct Control(Arc<Shared>);
 struct Shared {
     source: Arc<dyn RefSource>,
     grants: Grants,
+    hub: Hub,
     agent: String,
     connections: Semaphore,
     queries: Semaphore,
@@ -73,11 +83,18 @@ pub(super) fn hello(agent: &str, capabilities: Vec<ByteBuf>) -> Hello {
 }
 
 impl Control {
-    /// Answers from `source`; what peers show goes to `grants`. `agent` names the program in hellos.
-    pub fn new(source: Arc<dyn RefSource>, grants: Grants, agent: impl Into<String>) -> Self {
+    /// Answers from `source`; what peers show goes to `grants`, and what they watch is told through `hub`.
+    /// `agent` names the program in hellos.
+    pub fn new(
+        source: Arc<dyn RefSource>,
+        grants: Grants,
+        hub: Hub,
+        agent: impl Into<String>,
+    ) -> Self {
         Self(Arc::new(Shared {
             source,
             grants,
+            hub,
             agent: agent.into(),
             connections: Semaphore::new(CONNECTIONS_MAX),
             queries: Semaphore::new(QUERIES_MAX),
@@ -112,6 +129,7 @@ impl Control {
         frame::send(&mut send, &Message::Hello(hello_of(&self.0.agent))).await?;
         let mut queries = JoinSet::new();
         let slots = Arc::new(Semaphore::new(QUERIES_PER_PEER_MAX));
+        let watches = Arc::new(Semaphore::new(WATCHES_PER_CONNECTION_MAX));
         let control = self.control(peer, &grant, &mut send, &mut recv);
         tokio::pin!(control);
         loop {
@@ -124,9 +142,9 @@ impl Control {
                 (slot, stream) = slot => {
                     let (Ok(slot), Ok((send, recv))) = (slot, stream) else { return Ok(()) };
                     let this = self.clone();
+                    let watches = Arc::clone(&watches);
                     queries.spawn(async move {
-                        let _slot = slot;
-                        if let Err(error) = this.query(peer, send, recv).await {
+                        if let Err(error) = this.query(peer, send, recv, slot, watches).await {
                             tracing::debug!(peer = %peer.fmt_short(), %error, "a query ended early");
                         }
                     });
@@ -162,17 +180,17 @@ impl Control {
         Ok(())
     }
 
+    /// Answers one query; `slot` is given back when it is answered, or goes on as a watch.
     async fn query(
         &self,
         peer: EndpointId,
         mut send: SendStream,
         mut recv: RecvStream,
+        slot: OwnedSemaphorePermit,
+        watches: Arc<Semaphore>,
     ) -> Result<(), FrameError> {
-        let Ok(_permit) = self.0.queries.try_acquire() else {
-            let busy = Busy {
-                retry_after: RETRY_AFTER_MS,
-            };
-            return finish(&mut send, Message::Busy(busy)).await;
+        let Ok(permit) = self.0.queries.try_acquire() else {
+            return finish(&mut send, busy()).await;
         };
         let received = timeout(REQUEST_TIMEOUT, frame::receive(&mut recv)).await;
         let query = match received {
@@ -183,6 +201,16 @@ impl Control {
             Ok(Err(error)) => return Err(error),
             Ok(Ok(None)) | Err(_) => return Ok(()),
         };
+        if let Message::Watch(query) = query {
+            let Ok(_watch) = watches.try_acquire() else {
+                return finish(&mut send, busy()).await;
+            };
+            let Some(watch) = self.begin_watch(peer, query.version, &mut send).await? else {
+                return Ok(());
+            };
+            drop((permit, slot));
+            return tell(&watch, &mut send, &mut recv).await;
+        }
         let caller = self.0.grants.caller(peer);
         let source = Arc::clone(&self.0.source);
         let answer = tokio::task::spawn_blocking(move || answer(&*source, &caller, query)).await;
@@ -197,6 +225,75 @@ impl Control {
             Err(_) => finish(&mut send, refused(code::INTERNAL, "the query failed")).await,
         }
     }
+
+    /// Says what is held at this moment; every change from then on is in the watch.
+    async fn begin_watch(
+        &self,
+        peer: EndpointId,
+        version: VersionId,
+        send: &mut SendStream,
+    ) -> Result<Option<Watch>, FrameError> {
+        let caller = self.0.grants.caller(peer);
+        let (source, hub) = (Arc::clone(&self.0.source), self.0.hub.clone());
+        let look = move || {
+            let files = source.files(&caller, &version)?;
+            // The watch comes first: what changes while the map is made is said twice, not never.
+            let watch = hub.watch(peer, version, &files);
+            let receiving = source.receiving(&version);
+            Some((watch, source.held(&caller, &version)?, receiving))
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        let Ok(Some((watch, held, receiving))) = looked else {
+            finish(send, refused(code::NOT_FOUND, "not found")).await?;
+            return Ok(None);
+        };
+        for frame in held_frames(&held) {
+            frame::send(send, &frame).await?;
+        }
+        for pieces in Pieces::frames(&receiving) {
+            frame::send(send, &Message::Gained(pieces)).await?;
+        }
+        for pieces in Pieces::frames(&watch.given_lately()) {
+            frame::send(send, &Message::Given(pieces)).await?;
+        }
+        frame::send(send, &Message::End).await?;
+        Ok(Some(watch))
+    }
+}
+
+/// Tells a watcher what changes, until it hangs up or falls too far behind.
+async fn tell(
+    watch: &Watch,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+) -> Result<(), FrameError> {
+    loop {
+        let told = tokio::select! {
+            told = watch.next() => told,
+            // The asking side says nothing more: whatever comes is its end.
+            _ = recv.read_chunk(1) => return Ok(()),
+            _ = send.stopped() => return Ok(()),
+        };
+        if told.overrun {
+            return finish(send, busy()).await;
+        }
+        if let Some(choked) = told.choked {
+            frame::send(send, &Message::Choke(Choke { choked })).await?;
+        }
+        let list = |map: BTreeMap<u32, u16>| map.into_iter().collect::<Vec<_>>();
+        for pieces in Pieces::frames(&list(told.gained)) {
+            frame::send(send, &Message::Gained(pieces)).await?;
+        }
+        for pieces in Pieces::frames(&list(told.given)) {
+            frame::send(send, &Message::Given(pieces)).await?;
+        }
+    }
+}
+
+fn busy() -> Message {
+    Message::Busy(Busy {
+        retry_after: RETRY_AFTER_MS,
+    })
 }
 
 fn hello_of(agent: &str) -> Hello {

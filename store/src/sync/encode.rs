@@ -101,6 +101,18 @@ impl Encoder {
         })
     }
 
+    /// Whether all that is selected is held.
+    pub(super) fn is_held(&self) -> bool {
+        let held = self.reader.held();
+        let selection = self.walk.selection();
+        selection.runs().iter().all(|run| {
+            let end = (run.end * LEAF_BYTES).min(selection.size());
+            let inside =
+                |held: &Range<u64>| held.start <= run.start * LEAF_BYTES && end <= held.end;
+            held.iter().any(inside)
+        })
+    }
+
     /// Whether its bytes are slices of a map.
     pub(super) fn is_mapped(&self) -> bool {
         self.reader.is_mapped()
@@ -143,9 +155,14 @@ impl Encoder {
                     pair[32..].copy_from_slice(&right_value);
                     self.send_pair(batch, &pair, root, left, right)?;
                 }
-                Some(Item::Data { range, .. }) => {
-                    self.expected.skip();
+                Some(Item::Data { range, root }) => {
+                    let start = range.start;
                     let data = self.slice(range)?;
+                    if self.reader.is_verified() {
+                        self.expected.skip();
+                    } else if !self.expected.data(start, &data, root) {
+                        return Err(corrupt("the bytes do not match the hash"));
+                    }
                     batch.payload += data.len() as u64;
                     batch.push(data);
                 }

@@ -11,7 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     limits::FRAME_BYTES_MAX,
     message::{
-        Busy, Capabilities, Held, Hello, Message, Peers, Records, RefsQuery, Refusal, VersionQuery,
+        Busy, Capabilities, Choke, Held, Hello, Message, Peers, Pieces, Records, RefsQuery,
+        Refusal, VersionQuery,
     },
 };
 
@@ -60,6 +61,8 @@ pub mod kind {
     pub const HAVE: u16 = 0x0101;
     /// Query: peers of a version.
     pub const WHO_HAS: u16 = 0x0102;
+    /// Query: have-map of a version, and its changes.
+    pub const WATCH: u16 = 0x0103;
     /// Answer: identity records.
     pub const IDENTITIES: u16 = 0x0200;
     /// Answer: ref records.
@@ -68,6 +71,12 @@ pub mod kind {
     pub const SIGNATURES: u16 = 0x0202;
     /// Answer: part of a have-map.
     pub const HELD: u16 = 0x0203;
+    /// Answer: pieces that are held.
+    pub const GAINED: u16 = 0x0204;
+    /// Answer: pieces that went to another peer.
+    pub const GIVEN: u16 = 0x0205;
+    /// Answer: whether requests wait.
+    pub const CHOKE: u16 = 0x0206;
     /// Answer: complete.
     pub const END: u16 = 0x02ff;
     /// Answer: come back later.
@@ -93,6 +102,10 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, FrameError> {
         Message::Refs(body) => (kind::REFS, to_cbor(body)),
         Message::Have(body) => (kind::HAVE, to_cbor(body)),
         Message::WhoHas(body) => (kind::WHO_HAS, to_cbor(body)),
+        Message::Watch(body) => (kind::WATCH, to_cbor(body)),
+        Message::Gained(body) => (kind::GAINED, to_cbor(body)),
+        Message::Given(body) => (kind::GIVEN, to_cbor(body)),
+        Message::Choke(body) => (kind::CHOKE, to_cbor(body)),
         Message::Identities(body) => (kind::IDENTITIES, to_cbor(body)),
         Message::RefRecords(body) => (kind::REF_RECORDS, to_cbor(body)),
         Message::Signatures(body) => (kind::SIGNATURES, to_cbor(body)),
@@ -145,6 +158,10 @@ pub fn decode_body(kind: u16, body: &[u8]) -> Result<Option<Message>, FrameError
         kind::REFS => Message::Refs(from_cbor::<RefsQuery>(kind, body)?),
         kind::HAVE => Message::Have(from_cbor::<VersionQuery>(kind, body)?),
         kind::WHO_HAS => Message::WhoHas(from_cbor::<VersionQuery>(kind, body)?),
+        kind::WATCH => Message::Watch(from_cbor::<VersionQuery>(kind, body)?),
+        kind::GAINED => Message::Gained(from_cbor::<Pieces>(kind, body)?),
+        kind::GIVEN => Message::Given(from_cbor::<Pieces>(kind, body)?),
+        kind::CHOKE => Message::Choke(from_cbor::<Choke>(kind, body)?),
         kind::IDENTITIES => Message::Identities(from_cbor::<Records>(kind, body)?),
         kind::REF_RECORDS => Message::RefRecords(from_cbor::<Records>(kind, body)?),
         kind::SIGNATURES => Message::Signatures(from_cbor::<Records>(kind, body)?),

@@ -3,15 +3,17 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use iroh::EndpointId;
+use tokio::time::Instant;
 
-use super::{limits::CAPABILITIES_PER_PEER_MAX, source::Caller};
+use super::{limits::CAPABILITIES_PER_PEER_MAX, rate::Gauge, source::Caller};
 
 /// Capabilities by peer: in force while the `/lode/1` connection on which they were shown lives.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +100,14 @@ pub struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
     requests: AtomicU64,
+    gauges: Mutex<Gauges>,
+}
+
+#[derive(Debug, Default)]
+struct Gauges {
+    sent: Gauge,
+    received: Gauge,
+    dropped: Option<String>,
 }
 
 impl Counters {
@@ -116,8 +126,33 @@ impl Counters {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Bytes a second sent and received, over the last seconds.
+    pub fn rates(&self) -> (u64, u64) {
+        let (gauges, now) = (self.gauges(), Instant::now());
+        let whole = |rate: f64| Duration::from_secs_f64(rate.clamp(0.0, 1e15)).as_secs();
+        (
+            whole(gauges.sent.rate(now)),
+            whole(gauges.received.rate(now)),
+        )
+    }
+
+    /// Why a download does not ask it any more, if it has sent nothing since.
+    pub fn dropped(&self) -> Option<String> {
+        self.gauges().dropped.clone()
+    }
+
+    /// Notes that a download does not ask it any more.
+    pub fn set_dropped(&self, reason: String) {
+        self.gauges().dropped = Some(reason);
+    }
+
+    fn gauges(&self) -> MutexGuard<'_, Gauges> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn add_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.gauges().sent.add(bytes, Instant::now());
     }
 
     pub(super) fn add_request(&self) {
@@ -127,6 +162,9 @@ impl Counters {
     /// Counts bytes that a download took from the peer.
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
+        let mut gauges = self.gauges();
+        gauges.received.add(bytes, Instant::now());
+        gauges.dropped = None;
     }
 }
 

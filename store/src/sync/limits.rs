@@ -29,8 +29,18 @@ pub const QUERIES_PER_PEER_MAX: usize = 16;
 /// Blob requests of one connection that are worked on at a time; more wait in the transport.
 pub const REQUESTS_PER_CONNECTION_MAX: usize = 64;
 
-/// Blob requests of all peers that are worked on at a time.
-pub const REQUESTS_MAX: usize = 256;
+/// Blob requests of all peers that are read, wait or are worked on.
+pub const REQUESTS_MAX: usize = 1024;
+
+/// Blob requests of all peers that are answered at a time, when the upload is not limited.
+pub const UPLOADS_MAX: usize = 256;
+
+/// Bytes a second that each request should get: a limited upload answers fewer requests at a time, so that
+/// pieces get done.
+pub const UPLOAD_BYTES_PER_SECOND: u64 = 2 << 20;
+
+/// After so long in the queue, a peer is told that it waits.
+pub const CHOKE_AFTER: Duration = Duration::from_secs(1);
 
 /// Observers that one connection may hold open.
 pub const OBSERVERS_PER_CONNECTION_MAX: usize = 16;
@@ -58,6 +68,15 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Features that a hello may name, and bytes of each.
 pub const FEATURES_MAX: usize = 64;
+
+/// Chunks whose pieces one frame may name.
+pub const PIECES_PER_FRAME_MAX: usize = 8192;
+
+/// Versions that one connection may watch.
+pub const WATCHES_PER_CONNECTION_MAX: usize = 64;
+
+/// Chunks whose changes wait for a watcher that does not read; beyond them the watch ends.
+pub const WATCH_PENDING_MAX: usize = 1 << 20;
 
 /// Chunks that one have-map may speak of: 64 Mi, at 1 bit each 8 MiB.
 pub const HELD_CHUNKS_MAX: u64 = 64 << 20;

@@ -91,6 +91,53 @@ pub struct Held {
     pub bits: Option<ByteBuf>,
 }
 
+/// Pieces of chunks of the watched version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pieces {
+    /// Entries of 6 bytes: the chunk's number in the version (u32) and a bit for each of its pieces (u16),
+    /// little-endian.
+    pub pieces: ByteBuf,
+}
+
+/// Bytes of an entry of [`Pieces`].
+const PIECES_ENTRY_BYTES: usize = 6;
+
+/// The pieces of one chunk: its number in the version, and a bit for each piece.
+pub type ChunkPieces = (u32, u16);
+
+impl Pieces {
+    /// Frames that name all of `list`.
+    pub fn frames(list: &[ChunkPieces]) -> impl Iterator<Item = Self> + '_ {
+        let per_frame = super::limits::PIECES_PER_FRAME_MAX;
+        list.chunks(per_frame).map(|list| {
+            let entry = |(chunk, pieces): &ChunkPieces| {
+                let mut entry = [0; PIECES_ENTRY_BYTES];
+                entry[..4].copy_from_slice(&chunk.to_le_bytes());
+                entry[4..].copy_from_slice(&pieces.to_le_bytes());
+                entry
+            };
+            Self {
+                pieces: ByteBuf::from(list.iter().flat_map(entry).collect::<Vec<u8>>()),
+            }
+        })
+    }
+
+    /// Its entries.
+    pub fn entries(&self) -> impl Iterator<Item = ChunkPieces> + '_ {
+        self.pieces.chunks_exact(PIECES_ENTRY_BYTES).map(|entry| {
+            let chunk = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            (chunk, u16::from_le_bytes([entry[4], entry[5]]))
+        })
+    }
+}
+
+/// Says whether requests of the other side wait their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choke {
+    /// Whether they do: until it is false again, none should be made, and none is late.
+    pub choked: bool,
+}
+
 /// Names other peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peers {
@@ -204,6 +251,8 @@ pub enum Message {
     Have(VersionQuery),
     /// A query for other peers of a version.
     WhoHas(VersionQuery),
+    /// A query for a version's have-map and all that changes in it, until the stream ends.
+    Watch(VersionQuery),
     /// Part of an answer: identity records.
     Identities(Records),
     /// Part of an answer: ref records.
@@ -212,7 +261,13 @@ pub enum Message {
     Signatures(Records),
     /// Part of an answer: a have-map.
     Held(Held),
-    /// The answer is complete.
+    /// Part of an answer: pieces that are held of chunks that are being received.
+    Gained(Pieces),
+    /// Part of an answer: pieces that were sent to another peer.
+    Given(Pieces),
+    /// Part of an answer: whether requests wait.
+    Choke(Choke),
+    /// The answer is complete; of a watch, what was held at its beginning.
     End,
     /// Come back later.
     Busy(Busy),
@@ -249,6 +304,11 @@ impl Message {
                     && held.start.is_multiple_of(8)
                     && held.start <= held.count
                     && bits <= (held.count - held.start).next_multiple_of(8)
+            }
+            Self::Gained(pieces) | Self::Given(pieces) => {
+                let bytes = pieces.pieces.len();
+                bytes.is_multiple_of(PIECES_ENTRY_BYTES)
+                    && bytes / PIECES_ENTRY_BYTES <= super::limits::PIECES_PER_FRAME_MAX
             }
             Self::Refused(refusal) => refusal.message.len() <= MESSAGE_BYTES_MAX,
             _ => true,

@@ -6,6 +6,7 @@
 
 use std::{io, sync::Arc};
 
+use bytes::Bytes;
 use iroh::{
     EndpointId,
     endpoint::{Connection, RecvStream, SendStream, VarInt},
@@ -27,9 +28,13 @@ use super::{
         REQUEST_BYTES_MAX, REQUEST_SMALL_BYTES, REQUEST_TIMEOUT, REQUESTS_MAX,
         REQUESTS_PER_CONNECTION_MAX, TAKE_TIMEOUT,
     },
-    request::{BlobRequest, encode_observed},
+    request::{BlobRequest, RangesSeq, encode_observed},
     source::{Access, Caller, ChunkRead, ChunkSource},
+    uploads::Uploads,
 };
+
+/// Chunks of one request that others are told of.
+const ANNOUNCED_CHUNKS_MAX: usize = 4096;
 
 /// Ends a stream: this is not permitted.
 const ERR_PERMISSION: VarInt = VarInt::from_u32(1);
@@ -49,6 +54,7 @@ struct Shared {
     access: Arc<dyn Access>,
     grants: Grants,
     traffic: Traffic,
+    uploads: Uploads,
     requests: Semaphore,
     large: Semaphore,
     connections: Semaphore,
@@ -67,12 +73,14 @@ impl Provider {
         access: Arc<dyn Access>,
         grants: Grants,
         traffic: Traffic,
+        uploads: Uploads,
     ) -> Self {
         Self(Arc::new(Shared {
             source,
             access,
             grants,
             traffic,
+            uploads,
             requests: Semaphore::new(REQUESTS_MAX),
             large: Semaphore::new(LARGE_REQUESTS_MAX),
             connections: Semaphore::new(CONNECTIONS_MAX),
@@ -120,13 +128,30 @@ impl Provider {
                 return Ok(send.reset(ERR_PERMISSION)?);
             }
         };
+        if let Asked::Tree(seq) = &asked {
+            self.announce(peer, seq, &ranges);
+        }
+        let _slot = match &asked {
+            // Documents are small, and others wait for them.
+            Asked::Tree(_) if ranges.is_root_alone() => None,
+            _ => tokio::select! {
+                slot = self.0.uploads.admit(peer) => Some(slot),
+                // It does not want to wait.
+                _ = send.stopped() => return Ok(()),
+            },
+        };
         let (source, access) = (Arc::clone(&self.0.source), Arc::clone(&self.0.access));
-        self.send(
-            peer,
-            send,
-            Box::new(Answer::new(source, access, caller, asked, ranges)),
-        )
-        .await
+        let mut answer = Box::new(Answer::new(source, access, caller, asked, ranges));
+        answer.limit(self.0.uploads.step());
+        self.send(peer, send, answer).await
+    }
+
+    /// Tells those that watch a file what is about to be sent of it, so that they ask for other pieces.
+    fn announce(&self, peer: EndpointId, seq: &ChunkHash, ranges: &RangesSeq) {
+        let hub = self.0.uploads.hub();
+        if !ranges.is_root_alone() && hub.is_watched(seq) {
+            hub.given(peer, seq, &ranges.pieces(ANNOUNCED_CHUNKS_MAX));
+        }
     }
 
     /// Reads a request to its end; a large one holds a permit until it is answered.
@@ -174,6 +199,10 @@ impl Provider {
             let payload = batch.payload;
             let mut segments = batch.into_segments();
             if !segments.is_empty() {
+                self.0
+                    .uploads
+                    .pass(peer, segments.iter().map(Bytes::len).sum())
+                    .await;
                 match timeout(TAKE_TIMEOUT, send.write_all_chunks(&mut segments)).await {
                     Ok(taken) => taken?,
                     Err(_) => {

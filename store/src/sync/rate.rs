@@ -49,6 +49,31 @@ impl Rate {
     }
 }
 
+/// Time over which a [`Gauge`] averages.
+const TAU: Duration = Duration::from_secs(2);
+
+/// Bytes a second over the last seconds.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    rate: f64,
+    noted: Option<Instant>,
+}
+
+impl Gauge {
+    /// Notes bytes.
+    pub fn add(&mut self, bytes: u64, now: Instant) {
+        self.rate = self.rate(now) + bytes as f64 / TAU.as_secs_f64();
+        self.noted = Some(now);
+    }
+
+    /// Bytes a second: old ones count less and less.
+    pub fn rate(&self, now: Instant) -> f64 {
+        let Some(noted) = self.noted else { return 0.0 };
+        let age = now.saturating_duration_since(noted).as_secs_f64();
+        self.rate * (-age / TAU.as_secs_f64()).exp()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +87,18 @@ mod tests {
         }
         let took = start.elapsed().as_secs_f64();
         assert!((1.7..2.1).contains(&took), "2 MB at 1 MB/s took {took} s");
+    }
+
+    #[test]
+    fn a_gauge_shows_what_flows_and_forgets_what_flowed() {
+        let (mut gauge, mut now) = (Gauge::default(), Instant::now());
+        for _ in 0..200 {
+            now += Duration::from_millis(50);
+            gauge.add(5000, now);
+        }
+        let flowing = gauge.rate(now);
+        assert!((90_000.0..110_000.0).contains(&flowing), "{flowing}");
+        assert!(gauge.rate(now + Duration::from_secs(20)) < 10.0);
     }
 
     #[tokio::test(start_paused = true)]

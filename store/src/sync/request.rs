@@ -77,6 +77,32 @@ impl RangesSeq {
             .map(|(first, _)| *first)
     }
 
+    /// Children of a HashSeq (by their number in it) and the pieces of each that are asked for, as far as
+    /// `count` children; nothing beyond them.
+    pub fn pieces(&self, count: usize) -> Vec<(u32, u16)> {
+        let piece = super::limits::PIECE_BYTES / super::limits::LEAF_BYTES;
+        let bit = |leaf: u64| u32::try_from(leaf / piece).unwrap_or(u32::MAX).min(15);
+        let mut out = Vec::new();
+        let mut next = self.next_asked(1);
+        while let (Some(number), true) = (next, out.len() < count) {
+            let pieces = self.of_blob(number).chunks(2).fold(0_u16, |pieces, run| {
+                let last = run.get(1).map_or(15, |end| bit(end.saturating_sub(1)));
+                (bit(run[0])..=last).fold(pieces, |pieces, at| pieces | 1 << at)
+            });
+            let Ok(child) = u32::try_from(number - 1) else {
+                break;
+            };
+            out.push((child, pieces));
+            next = self.next_asked(number + 1);
+        }
+        out
+    }
+
+    /// Whether nothing but the root is asked for.
+    pub fn is_root_alone(&self) -> bool {
+        self.next_asked(1).is_none()
+    }
+
     /// Adds the entry that holds from blob `first` on.
     fn push(&mut self, first: u64, boundaries: impl IntoIterator<Item = u64>) {
         let start = self.boundaries.len();

@@ -25,8 +25,8 @@ use super::{
         PEERS_PER_FRAME_MAX, RECORD_BYTES_MAX, REQUEST_TIMEOUT,
     },
     message::{
-        Capabilities, Hello, Message, PROTOCOL, PeerAddr, Peers, Records, RefsQuery, VersionQuery,
-        code,
+        Capabilities, ChunkPieces, Hello, Message, PROTOCOL, PeerAddr, Peers, Records, RefsQuery,
+        VersionQuery, code,
     },
     source::{HeldMap, ModelRecords},
 };
@@ -255,31 +255,34 @@ impl Session {
     /// When the peer does not answer, or not as the protocol says.
     pub async fn held(&self, version: VersionId) -> Result<Option<HeldMap>, SessionError> {
         let query = Message::Have(VersionQuery { version });
-        let Some(frames) = self.query(&query).await? else {
+        self.query(&query).await?.map(held_map).transpose()
+    }
+
+    /// Asks which chunks of a version are held and goes on to hear what changes; nothing when it is
+    /// absent or private.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn watch(&self, version: VersionId) -> Result<Option<Watched>, SessionError> {
+        let (send, mut recv) = self.ask(&Message::Watch(VersionQuery { version })).await?;
+        let Some(frames) = answer(&mut recv).await? else {
             return Ok(None);
         };
-        let mut map: Option<(u64, BytesMut)> = None;
-        for frame in frames {
-            let Message::Held(held) = frame else { continue };
-            let Some(bits) = held.bits else {
-                return Ok(Some(HeldMap::all(held.count)));
-            };
-            if held.count > HELD_CHUNKS_MAX {
-                return Err(SessionError::Answer("a have-map that is too long"));
+        let (mut receiving, mut given) = (Vec::new(), Vec::new());
+        for frame in &frames {
+            match frame {
+                Message::Gained(pieces) => receiving.extend(pieces.entries()),
+                Message::Given(pieces) => given.extend(pieces.entries()),
+                _ => {}
             }
-            let (count, known) = map.get_or_insert((held.count, BytesMut::new()));
-            if *count != held.count || held.start != known.len() as u64 * 8 {
-                return Err(SessionError::Answer("a have-map with a gap"));
-            }
-            known.extend_from_slice(&bits);
         }
-        let (count, bits) = map.ok_or(SessionError::Answer("no have-map"))?;
-        if bits.len() as u64 != count.div_ceil(8) {
-            return Err(SessionError::Answer("a have-map that is too short"));
-        }
-        Ok(Some(HeldMap {
-            count,
-            bits: bits.freeze(),
+        let held = held_map(frames)?;
+        Ok(Some(Watched {
+            held,
+            receiving,
+            given,
+            recv,
+            _send: send,
         }))
     }
 
@@ -303,38 +306,118 @@ impl Session {
 
     /// Sends a query and reads its answer up to the end; nothing when the answer is "not found".
     async fn query(&self, query: &Message) -> Result<Option<Vec<Message>>, SessionError> {
+        let (mut send, mut recv) = self.ask(query).await?;
+        send.finish().ok();
+        answer(&mut recv).await
+    }
+
+    async fn ask(&self, query: &Message) -> Result<(SendStream, RecvStream), SessionError> {
         let opened = self.connection.open_bi().await;
-        let (mut send, mut recv) = opened
+        let (mut send, recv) = opened
             .map_err(std::io::Error::from)
             .map_err(FrameError::from)?;
         frame::send(&mut send, query).await?;
-        send.finish().ok();
-        let mut frames = Vec::new();
-        loop {
-            let received = timeout(REQUEST_TIMEOUT, frame::receive(&mut recv)).await;
-            match received.map_err(|_| SessionError::Timeout)?? {
-                Some(Message::End) => return Ok(Some(frames)),
-                Some(Message::Refused(refusal)) if refusal.code == code::NOT_FOUND => {
-                    return Ok(None);
-                }
-                Some(Message::Refused(refusal)) => {
-                    let (code, message) = (refusal.code, refusal.message);
-                    return Err(SessionError::Refused { code, message });
-                }
-                Some(Message::Busy(busy)) => {
-                    let retry_after = Duration::from_millis(busy.retry_after);
-                    return Err(SessionError::Busy { retry_after });
-                }
-                Some(frame) if frames.len() < ANSWER_FRAMES_MAX => frames.push(frame),
-                Some(_) => return Err(SessionError::Answer("too many frames")),
-                None => return Err(SessionError::Answer("it ends early")),
-            }
-        }
+        Ok((send, recv))
     }
 
     /// Ends the connection.
     pub fn close(&self) {
         self.connection.close(VarInt::from_u32(0), b"done");
+    }
+}
+
+/// Reads an answer up to its end; nothing when it is "not found".
+async fn answer(recv: &mut RecvStream) -> Result<Option<Vec<Message>>, SessionError> {
+    let mut frames = Vec::new();
+    loop {
+        let received = timeout(REQUEST_TIMEOUT, frame::receive(recv)).await;
+        match received.map_err(|_| SessionError::Timeout)?? {
+            Some(Message::End) => return Ok(Some(frames)),
+            Some(Message::Refused(refusal)) if refusal.code == code::NOT_FOUND => {
+                return Ok(None);
+            }
+            Some(Message::Refused(refusal)) => {
+                let (code, message) = (refusal.code, refusal.message);
+                return Err(SessionError::Refused { code, message });
+            }
+            Some(Message::Busy(busy)) => {
+                let retry_after = Duration::from_millis(busy.retry_after);
+                return Err(SessionError::Busy { retry_after });
+            }
+            Some(frame) if frames.len() < ANSWER_FRAMES_MAX => frames.push(frame),
+            Some(_) => return Err(SessionError::Answer("too many frames")),
+            None => return Err(SessionError::Answer("it ends early")),
+        }
+    }
+}
+
+/// The have-map that these frames are parts of.
+fn held_map(frames: Vec<Message>) -> Result<HeldMap, SessionError> {
+    let mut map: Option<(u64, BytesMut)> = None;
+    for frame in frames {
+        let Message::Held(held) = frame else { continue };
+        let Some(bits) = held.bits else {
+            return Ok(HeldMap::all(held.count));
+        };
+        if held.count > HELD_CHUNKS_MAX {
+            return Err(SessionError::Answer("a have-map that is too long"));
+        }
+        let (count, known) = map.get_or_insert((held.count, BytesMut::new()));
+        if *count != held.count || held.start != known.len() as u64 * 8 {
+            return Err(SessionError::Answer("a have-map with a gap"));
+        }
+        known.extend_from_slice(&bits);
+    }
+    let (count, bits) = map.ok_or(SessionError::Answer("no have-map"))?;
+    if bits.len() as u64 != count.div_ceil(8) {
+        return Err(SessionError::Answer("a have-map that is too short"));
+    }
+    Ok(HeldMap {
+        count,
+        bits: bits.freeze(),
+    })
+}
+
+/// A version that is watched at a peer. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watched {
+    /// What was held at the beginning.
+    pub held: HeldMap,
+    /// Pieces that were held of chunks that were being received.
+    pub receiving: Vec<ChunkPieces>,
+    /// Pieces that were on their way to others.
+    pub given: Vec<ChunkPieces>,
+    recv: RecvStream,
+    _send: SendStream,
+}
+
+/// What changed at a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// It holds these pieces now.
+    Gained(Vec<ChunkPieces>),
+    /// It sent these pieces to another peer.
+    Given(Vec<ChunkPieces>),
+    /// Whether our requests wait.
+    Choked(bool),
+}
+
+impl Watched {
+    /// The next change; nothing when the peer has ended the watch.
+    ///
+    /// # Errors
+    /// When a frame cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Change>, SessionError> {
+        loop {
+            return Ok(Some(match frame::receive(&mut self.recv).await? {
+                Some(Message::Gained(pieces)) => Change::Gained(pieces.entries().collect()),
+                Some(Message::Given(pieces)) => Change::Given(pieces.entries().collect()),
+                Some(Message::Choke(choke)) => Change::Choked(choke.choked),
+                Some(Message::Busy(_)) | None => return Ok(None),
+                Some(_) => continue,
+            }));
+        }
     }
 }
 

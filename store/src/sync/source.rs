@@ -7,7 +7,10 @@ use iroh::EndpointId;
 
 use crate::{ChunkHash, PublisherId, VersionId};
 
-use super::message::PeerAddr;
+use super::{
+    hub::VersionFiles,
+    message::{ChunkPieces, PeerAddr},
+};
 
 /// Where the provider reads chunks and documents from. Its functions may block.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -26,9 +29,16 @@ pub trait ChunkRead: Send + Sync {
     /// Whether [`read`](Self::read) hands out owned, sealed, mapped bytes without a copy.
     fn is_mapped(&self) -> bool;
 
+    /// Whether what [`read`](Self::read) returns needs no check any more; else each group is hashed
+    /// against the outboard before it leaves.
+    fn is_verified(&self) -> bool {
+        true
+    }
+
     /// The bytes `range`, a range of whole 16 KiB groups (the last may be short).
     ///
-    /// Bytes of a place that is not trusted are verified against the chunk's hash before they are returned.
+    /// Bytes of a place that is not trusted are verified against the chunk's hash before they are returned,
+    /// unless [`is_verified`](Self::is_verified) says otherwise.
     ///
     /// # Errors
     /// When they cannot be read, or are no longer what the chunk's hash says.
@@ -144,6 +154,18 @@ pub trait RefSource: Send + Sync + 'static {
 
     /// Which chunks of a version are held.
     fn held(&self, caller: &Caller, version: &VersionId) -> Option<HeldMap>;
+
+    /// The files of a version, in the order of its have-map; nothing when it cannot be watched.
+    fn files(&self, caller: &Caller, version: &VersionId) -> Option<VersionFiles> {
+        let _ = (caller, version);
+        None
+    }
+
+    /// Pieces that are held of chunks which [`held`](Self::held) does not name: those being received.
+    fn receiving(&self, version: &VersionId) -> Vec<ChunkPieces> {
+        let _ = version;
+        Vec::new()
+    }
 
     /// Other peers that are believed to hold chunks of a version.
     fn peers(&self, caller: &Caller, version: &VersionId) -> Vec<PeerAddr>;

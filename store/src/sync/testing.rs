@@ -17,10 +17,12 @@ use super::{
     control::Control,
     endpoint::{Doors, EndpointOptions, Net},
     grants::{Grants, Traffic},
-    message::PeerAddr,
+    hub::{Hub, VersionFiles},
+    message::{ChunkPieces, PeerAddr},
     provider::Provider,
     receiver::Want,
     source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
+    uploads::{UploadLimits, Uploads},
 };
 use crate::{
     ChunkHash, PublisherId, VersionId,
@@ -134,6 +136,8 @@ pub struct MemRefs {
     pub held: Option<HeldMap>,
     pub peers: Vec<PeerAddr>,
     pub hints: Mutex<Vec<PeerAddr>>,
+    pub files: Option<VersionFiles>,
+    pub receiving: Vec<ChunkPieces>,
 }
 
 impl RefSource for MemRefs {
@@ -147,6 +151,14 @@ impl RefSource for MemRefs {
 
     fn held(&self, _: &Caller, _: &VersionId) -> Option<HeldMap> {
         self.held.clone()
+    }
+
+    fn files(&self, _: &Caller, _: &VersionId) -> Option<VersionFiles> {
+        self.files.clone()
+    }
+
+    fn receiving(&self, _: &VersionId) -> Vec<ChunkPieces> {
+        self.receiving.clone()
     }
 
     fn peers(&self, _: &Caller, _: &VersionId) -> Vec<PeerAddr> {
@@ -165,6 +177,7 @@ pub struct Node {
     pub grants: Grants,
     pub traffic: Traffic,
     pub refs: Arc<MemRefs>,
+    pub hub: Hub,
     /// Open as long as this is.
     _doors: Doors,
 }
@@ -176,18 +189,41 @@ impl Node {
 
     pub async fn with(access: Arc<dyn Access>, refs: MemRefs) -> Self {
         let source = Arc::new(MemSource::default());
+        let chunks = Arc::clone(&source) as Arc<dyn ChunkSource>;
+        let mut node = Self::serving(chunks, access, refs, UploadLimits::default()).await;
+        node.source = source;
+        node
+    }
+
+    /// A node that answers from `chunks` instead of its own source.
+    pub async fn serving(
+        chunks: Arc<dyn ChunkSource>,
+        access: Arc<dyn Access>,
+        refs: MemRefs,
+        limits: UploadLimits,
+    ) -> Self {
+        let hub = Hub::default();
         let (grants, traffic) = (Grants::default(), Traffic::default());
         let net = loopback().await;
         let refs = Arc::new(refs);
-        let chunks: Arc<dyn ChunkSource> = source.clone();
-        let provider = Provider::new(chunks, access, grants.clone(), traffic.clone());
-        let doors = net.serve(Control::new(refs.clone(), grants.clone(), "test"), provider);
+        let provider = Provider::new(
+            chunks,
+            access,
+            grants.clone(),
+            traffic.clone(),
+            Uploads::new(limits, hub.clone()),
+        );
+        let doors = net.serve(
+            Control::new(refs.clone(), grants.clone(), hub.clone(), "test"),
+            provider,
+        );
         Self {
             net,
-            source,
+            source: Arc::default(),
             grants,
             traffic,
             refs,
+            hub,
             _doors: doors,
         }
     }

@@ -86,8 +86,8 @@ struct PeerState {
     dropped: Option<Reason>,
     /// The tasks that it holds; none when it holds all of them.
     holds: Option<Bits>,
-    /// Tasks that it has sent to others.
-    given: Bits,
+    /// Tasks that it has sent to others, and when that was heard.
+    given: HashMap<usize, Instant>,
     /// Whether it lets us wait.
     choked: bool,
     /// Whether it may still come by more.
@@ -126,8 +126,10 @@ struct State {
     open: usize,
     /// Where the tasks of a chunk are.
     places: HashMap<ChunkHash, Vec<std::ops::Range<usize>>>,
-    /// For each task, how many peers that do not hold everything hold it, or will soon.
-    rarity: Vec<u16>,
+    /// For each task, how many peers that do not hold everything hold it.
+    holders: Vec<u16>,
+    /// For each task, how many peers have sent it to others, who will hold it soon.
+    promised: Vec<u16>,
     flights: HashMap<u64, Flight>,
     next_unit: u64,
     peers: Vec<PeerState>,
@@ -178,7 +180,8 @@ impl Board {
             open_bytes: bytes,
             open: tasks.len(),
             places,
-            rarity: vec![0; tasks.len()],
+            holders: vec![0; tasks.len()],
+            promised: vec![0; tasks.len()],
             tasks,
             flights: HashMap::new(),
             next_unit: 0,
@@ -212,7 +215,7 @@ impl Board {
         state.peers.push(PeerState {
             dropped: None,
             holds: None,
-            given: Bits::none(len),
+            given: HashMap::new(),
             choked: false,
             live: false,
             alone: HashSet::new(),
@@ -255,7 +258,10 @@ impl Board {
         if state.outcome.is_some() || state.peers[peer].dropped.is_some() {
             return Take::Stop;
         }
-        if state.peers[peer].choked {
+        // A peer of unknown speed gets one request: its answer says how many more, and how large.
+        let unknown = state.peers[peer].speed.stream().is_none();
+        let busy = || state.flights.values().any(|flight| flight.peer == peer);
+        if state.peers[peer].choked || (unknown && busy()) {
             return Take::Wait;
         }
         let budget = state.budget(peer, self.streams);
@@ -387,6 +393,27 @@ impl Board {
         first
     }
 
+    /// Whether a unit of which nothing came yet is better let go: its peer has sent all of it to somebody
+    /// else, and has other work for us, or the others are about to send it.
+    pub(super) fn is_given_away(&self, unit: u64, now: Instant) -> bool {
+        let state = self.state();
+        let Some(flight) = state.flights.get(&unit) else {
+            return false;
+        };
+        if flight.came > 0 {
+            return false;
+        }
+        let peer = flight.peer;
+        let given = |task: usize| state.peers[peer].given.contains_key(&task);
+        let other = || {
+            let mut queued = state.queued.both(state.peers[peer].holds.as_ref(), 0);
+            queued.any(|task| !given(task))
+        };
+        let behind = state.are_others_behind(peer, now);
+        let mut tasks = flight.tasks.iter();
+        tasks.all(|&task| given(task) && (other() || !state.may_ask(peer, task, behind, now)))
+    }
+
     /// Whether more than one peer is asked.
     pub(super) fn has_others(&self, peer: usize) -> bool {
         let state = self.state();
@@ -445,23 +472,27 @@ impl State {
             self.uncount(peer);
             self.peers[peer].holds = None;
         }
-        for (hash, pieces) in news.lost {
-            self.each_piece(&hash, pieces, |state, task| state.lose(peer, task));
-        }
         for (hash, pieces) in news.gained {
             self.each_piece(&hash, pieces, |state, task| {
                 if let Some(holds) = &mut state.peers[peer].holds
                     && holds.set(task)
                 {
-                    state.rarity[task] = state.rarity[task].saturating_add(1);
+                    state.holders[task] = state.holders[task].saturating_add(1);
                 }
             });
         }
-        for (hash, pieces) in news.given {
+        // Only who holds everything gives each piece once before any twice.
+        let given = if self.peers[peer].holds.is_none() {
+            news.given
+        } else {
+            HashMap::new()
+        };
+        for (hash, pieces) in given {
             self.swarm = true;
+            let now = Instant::now();
             self.each_piece(&hash, pieces, |state, task| {
-                if state.peers[peer].given.set(task) {
-                    state.rarity[task] = state.rarity[task].saturating_add(1);
+                if state.peers[peer].given.insert(task, now).is_none() {
+                    state.promised[task] = state.promised[task].saturating_add(1);
                 }
             });
         }
@@ -485,22 +516,22 @@ impl State {
         let len = self.tasks.len();
         if self.peers[peer].holds.is_none() {
             self.peers[peer].holds = Some(Bits::all(len));
-            for rarity in &mut self.rarity {
-                *rarity = rarity.saturating_add(1);
+            for holders in &mut self.holders {
+                *holders = holders.saturating_add(1);
             }
         }
         if let Some(holds) = &mut self.peers[peer].holds
             && holds.clear(task)
         {
-            self.rarity[task] = self.rarity[task].saturating_sub(1);
+            self.holders[task] = self.holders[task].saturating_sub(1);
         }
     }
 
-    /// Takes a peer's part out of the rarity of tasks.
+    /// Takes a peer out of the holders of tasks.
     fn uncount(&mut self, peer: usize) {
         if let Some(holds) = self.peers[peer].holds.take() {
             for task in holds.iter() {
-                self.rarity[task] = self.rarity[task].saturating_sub(1);
+                self.holders[task] = self.holders[task].saturating_sub(1);
             }
             self.peers[peer].holds = Some(Bits::none(self.tasks.len()));
         }

@@ -43,8 +43,6 @@ pub(super) struct News {
     pub(super) gained: HashMap<ChunkHash, u16>,
     /// Pieces that it has sent to others.
     pub(super) given: HashMap<ChunkHash, u16>,
-    /// Pieces that it has no more.
-    pub(super) lost: HashMap<ChunkHash, u16>,
     /// Whether it lets us wait.
     pub(super) choked: bool,
     /// Whether more changes may come.
@@ -85,23 +83,6 @@ impl Have {
         let mut state = self.state();
         *state.pieces.entry(chunk).or_default() |= pieces;
         *state.news.gained.entry(chunk).or_default() |= pieces;
-        if let Some(lost) = state.news.lost.get_mut(&chunk) {
-            *lost &= !pieces;
-        }
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// The peer has these pieces of a chunk no more.
-    pub fn lost(&self, chunk: ChunkHash, pieces: u16) {
-        let mut state = self.state();
-        if let Some(held) = state.pieces.get_mut(&chunk) {
-            *held &= !pieces;
-        }
-        if let Some(gained) = state.news.gained.get_mut(&chunk) {
-            *gained &= !pieces;
-        }
-        *state.news.lost.entry(chunk).or_default() |= pieces;
         drop(state);
         self.changed.notify_one();
     }
@@ -157,7 +138,6 @@ impl Have {
             all: state.all,
             gained: state.pieces.clone(),
             given: state.given.clone(),
-            lost: HashMap::new(),
             choked,
             live,
         }

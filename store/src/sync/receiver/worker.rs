@@ -42,6 +42,8 @@ enum End {
     Stalled,
     /// Too little came for too long.
     Slow,
+    /// Somebody else gets it, and will pass it on.
+    GivenAway,
     /// The connection is gone.
     Lost(String),
     /// The peer sent wrong bytes.
@@ -152,7 +154,7 @@ async fn stream(shared: &Arc<Shared>, member: &Member, connection: &Connection) 
             End::Slow if shared.board.has_others(index) => {
                 shared.drop_peer(member, Reason::Slow(SLOW_BYTES_PER_SECOND));
             }
-            End::Slow | End::Lost(_) => {}
+            End::Slow | End::GivenAway | End::Lost(_) => {}
             End::Lied(hash) => {
                 shared.drop_peer(member, Reason::Lied(*hash));
                 member.peer.disconnect(b"wrong bytes").await;
@@ -191,6 +193,7 @@ enum Cut {
     Reset,
     Stalled,
     Slow,
+    GivenAway,
     Lost(String),
 }
 
@@ -281,6 +284,7 @@ impl Work<'_> {
                         Cut::Reset => End::Reset(part),
                         Cut::Stalled => End::Stalled,
                         Cut::Slow => End::Slow,
+                        Cut::GivenAway => End::GivenAway,
                         Cut::Lost(why) => End::Lost(why),
                     };
                 }
@@ -311,7 +315,17 @@ impl Work<'_> {
             if filled == buffer.len() {
                 break None;
             }
-            match timeout(self.shared.options.stall, recv.read(&mut buffer[filled..])).await {
+            let read = timeout(self.shared.options.stall, recv.read(&mut buffer[filled..]));
+            let read = if filled == 0 && !self.moved {
+                tokio::select! {
+                    biased;
+                    read = read => read,
+                    () = self.given_away() => break Some(Cut::GivenAway),
+                }
+            } else {
+                read.await
+            };
+            match read {
                 Ok(Ok(Some(read))) => filled += read,
                 Ok(Ok(None)) => break Some(Cut::Finished),
                 Ok(Err(ReadError::Reset(_))) => break Some(Cut::Reset),
@@ -330,6 +344,20 @@ impl Work<'_> {
         };
         buffer.truncate(filled);
         Some((plan, buffer, cut))
+    }
+
+    /// Waits until the unit is better let go.
+    async fn given_away(&self) {
+        let board = &self.shared.board;
+        loop {
+            let changed = board.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if board.is_given_away(self.unit.id, Instant::now()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Counts what was verified; whether something of the unit is still missing.

@@ -21,6 +21,7 @@ use crate::{
         control::Control,
         endpoint::{Doors, Net},
         grants::{Grants, Traffic},
+        hub::Hub,
         provider::Provider,
         receiver::{
             DocumentError, FetchError, FetchOptions, Fetched, Have, Peer, Progress, Reason, Want,
@@ -28,6 +29,7 @@ use crate::{
         },
         source::{ChunkRead, ChunkSource},
         testing::{MemChunk, MemFile, MemRefs, MemSource, Node, Open, loopback, sample},
+        uploads::{UploadLimits, Uploads},
     },
 };
 
@@ -109,8 +111,14 @@ impl Odd {
         });
         let net = loopback().await;
         let grants = Grants::default();
-        let control = Control::new(Arc::new(MemRefs::default()), grants.clone(), "odd");
-        let provider = Provider::new(source, Arc::new(Open), grants, Traffic::default());
+        let control = Control::new(
+            Arc::new(MemRefs::default()),
+            grants.clone(),
+            Hub::default(),
+            "odd",
+        );
+        let uploads = Uploads::new(UploadLimits::default(), Hub::default());
+        let provider = Provider::new(source, Arc::new(Open), grants, Traffic::default(), uploads);
         let doors = net.serve(control, provider);
         Self { net, _doors: doors }
     }

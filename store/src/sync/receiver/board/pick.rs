@@ -22,8 +22,11 @@ const COPIES_MAX: u8 = 2;
 /// Requests that a stream should make in a second.
 const REQUESTS_A_SECOND: u64 = 2;
 
-/// A rest that others will have sent in this time is not asked of a peer that sent it to one already.
-const SOON: Duration = Duration::from_secs(2);
+/// Peers are behind that need longer than this for what they could send.
+const BEHIND: Duration = Duration::from_secs(4);
+
+/// What a peer has sent to others should come through them in this time, and twice that of a piece.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// A request that brings nothing for so long, or would go on for so long, is held up.
 const HELD_UP: Duration = Duration::from_secs(1);
@@ -34,7 +37,11 @@ impl State {
         let live = self.peers.iter().filter(|peer| peer.dropped.is_none());
         let share = self.queued_bytes / (2 * live.count() * streams).max(1) as u64;
         let known = self.peers[peer].speed.stream();
-        let by_speed = known.map_or(REQUEST_FIRST_BYTES, |bytes| bytes / REQUESTS_A_SECOND);
+        let by_speed = match known {
+            Some(bytes) => bytes / REQUESTS_A_SECOND,
+            None if self.swarm => REQUEST_PAYLOAD_BYTES_MIN,
+            None => REQUEST_FIRST_BYTES,
+        };
         share
             .min(by_speed)
             .clamp(REQUEST_PAYLOAD_BYTES_MIN, REQUEST_PAYLOAD_BYTES_MAX)
@@ -42,8 +49,7 @@ impl State {
 
     /// Takes queued tasks of one want, up to about `budget` bytes, in order of their chunks.
     pub(super) fn pick(&mut self, peer: usize, budget: u64, now: Instant) -> Vec<usize> {
-        let spare = !self.is_coming_soon(peer, now);
-        let Some(first) = self.first(peer, spare) else {
+        let Some(first) = self.first(peer, now) else {
             return Vec::new();
         };
         let part = &self.tasks[first].part;
@@ -74,54 +80,98 @@ impl State {
         picked
     }
 
-    /// How much others need a task from somebody else: whether the peer has sent it to one of them, and how
-    /// many hold it.
+    /// In which order tasks are asked of a peer: those that it gave to nobody first, then by how many hold
+    /// them or will soon.
     fn class(&self, peer: usize, task: usize) -> (bool, u16) {
-        (self.peers[peer].given.has(task), self.rarity[task])
+        let given = self.peers[peer].given.contains_key(&task);
+        (
+            given,
+            self.holders[task].saturating_add(self.promised[task]),
+        )
     }
 
-    /// The task to begin with: the first; in a swarm, the rarest, by chance among equals. What the peer
-    /// has sent to others comes last, and only when it is `spare`.
-    fn first(&mut self, peer: usize, spare: bool) -> Option<usize> {
+    /// The task to begin with: the first; in a swarm, the rarest, by chance among equals.
+    fn first(&mut self, peer: usize, now: Instant) -> Option<usize> {
         let start = if self.swarm && !self.tasks.is_empty() {
             self.random.random_range(0..self.tasks.len())
         } else {
             0
         };
-        let state = &self.peers[peer];
-        let mut candidates = self
-            .queued
-            .both(state.holds.as_ref(), start)
-            .filter(|&task| spare || !state.given.has(task));
+        let holds = self.peers[peer].holds.as_ref();
+        let mut candidates = self.queued.both(holds, start);
         if !self.swarm {
             return candidates.next();
         }
-        let candidates = candidates.take(CANDIDATES_MAX);
-        candidates.min_by_key(|&task| self.class(peer, task))
+        let best = candidates
+            .take(CANDIDATES_MAX)
+            .min_by_key(|&task| self.class(peer, task))?;
+        if !self.class(peer, best).0 {
+            return Some(best);
+        }
+        let behind = self.are_others_behind(peer, now);
+        let candidates = self.queued.both(holds, start).take(CANDIDATES_MAX);
+        candidates
+            .filter(|&task| self.may_ask(peer, task, behind, now))
+            .min_by_key(|&task| self.class(peer, task))
     }
 
-    /// Whether the others will have sent the rest soon, so that a peer that has sent it to one of them needs not.
-    fn is_coming_soon(&self, peer: usize, now: Instant) -> bool {
+    /// Whether a task may be asked of a peer although that has sent it to others: when those who hold it
+    /// are behind with their work for us, or when it should have come through long ago.
+    pub(super) fn may_ask(&self, peer: usize, task: usize, behind: bool, now: Instant) -> bool {
+        let state = &self.peers[peer];
+        let Some(given) = state.given.get(&task) else {
+            return true;
+        };
         let others = self.peers.iter().enumerate();
-        let rate: f64 = others
+        let whole = others
             .filter(|(index, other)| *index != peer && other.dropped.is_none())
-            .map(|(_, other)| other.speed.rate(now))
+            .any(|(_, other)| other.holds.is_none());
+        if whole || self.holders[task] > 0 {
+            return behind;
+        }
+        let bytes = REQUEST_PAYLOAD_BYTES_MIN as f64;
+        let piece = state
+            .speed
+            .stream()
+            .map_or(0.0, |rate| bytes / rate.max(1) as f64);
+        let due = OVERDUE + Duration::from_secs_f64(2.0 * piece.min(60.0));
+        now.saturating_duration_since(*given) > due
+    }
+
+    /// Whether the peers but this one need long for what is queued and what they hold.
+    pub(super) fn are_others_behind(&self, peer: usize, now: Instant) -> bool {
+        let others = || {
+            let others = self.peers.iter().enumerate();
+            others
+                .filter(|(index, other)| *index != peer && other.dropped.is_none())
+                .map(|(_, other)| other)
+        };
+        let whole = others().any(|other| other.holds.is_none());
+        let queued = self.queued.iter().take(CANDIDATES_MAX);
+        let held = queued.filter(|&task| whole || self.holders[task] > 0);
+        let bytes: u64 = held
+            .map(|task| self.tasks[task].part.selection.bytes())
             .sum();
-        rate * SOON.as_secs_f64() >= self.open_bytes as f64
+        let rate: f64 = others().map(|other| other.speed.rate(now)).sum();
+        // Who was not asked for long cannot be behind.
+        let asked = self.flights.values().any(|flight| {
+            flight.peer != peer && now.saturating_duration_since(flight.began) > BEHIND
+        });
+        let known = others().any(|other| other.speed.stream().is_some());
+        (known || asked) && bytes as f64 > rate * BEHIND.as_secs_f64()
     }
 
     /// End-game: a task that another peer holds up, the last of those that take longest.
     pub(super) fn pick_copy(&self, peer: usize, now: Instant) -> Option<usize> {
         let own = self.peers[peer].speed.stream();
-        let spare = !self.is_coming_soon(peer, now);
+        let behind = self.are_others_behind(peer, now);
         let copyable = |flight: &Flight| {
             let open = |task: &&usize| {
                 let entry = &self.tasks[**task];
-                let given = self.peers[peer].given.has(**task);
                 !entry.done
                     && entry.copies < COPIES_MAX
                     && self.may_take(peer, **task)
-                    && (spare || !given)
+                    && self.may_ask(peer, **task, behind, now)
             };
             flight.tasks.iter().rev().find(open).copied()
         };

@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time over which the rate of a peer is averaged.
-const TAU: Duration = Duration::from_secs(2);
+use crate::sync::rate::Gauge;
 
 /// What is known of a peer's speed.
 #[derive(Debug, Default)]
 pub(super) struct Speed {
     /// Bytes a second of one stream, waiting included.
     stream: Option<u64>,
-    /// Bytes a second of all streams, at the time it was last noted.
-    rate: f64,
-    noted: Option<Instant>,
+    /// Of all streams.
+    all: Gauge,
 }
 
 impl Speed {
@@ -31,15 +29,12 @@ impl Speed {
 
     /// Notes bytes.
     pub(super) fn received(&mut self, bytes: u64, now: Instant) {
-        self.rate = self.rate(now) + bytes as f64 / TAU.as_secs_f64();
-        self.noted = Some(now);
+        self.all.add(bytes, now);
     }
 
     /// Bytes a second over the last seconds.
     pub(super) fn rate(&self, now: Instant) -> f64 {
-        let Some(noted) = self.noted else { return 0.0 };
-        let age = now.saturating_duration_since(noted).as_secs_f64();
-        self.rate * (-age / TAU.as_secs_f64()).exp()
+        self.all.rate(now)
     }
 
     /// Bytes a second of one stream, if it is known.

@@ -226,12 +226,19 @@ fn what_a_seeder_gave_to_others_is_left_to_them_while_they_send() {
     let first = unit(&board, seeder);
     assert_eq!(first.parts[0].chunk, 2, "the one that nobody has yet");
     complete(&board, &first);
-    board.received(leecher, 100 << 20, Instant::now());
     assert!(
         matches!(take(&board, seeder), Take::Wait),
-        "the others are fast"
+        "the others will have it soon"
     );
-    // When they send no more, the seeder gives it twice.
+    let gained = News {
+        gained: HashMap::from([(ChunkHash::of(&[0, 0]), 1)]),
+        live: true,
+        ..News::default()
+    };
+    board.news(leecher, gained);
+    let from_leecher = unit(&board, leecher);
+    assert_eq!(from_leecher.parts[0].chunk, 0);
+    // What does not come through in time, the seeder gives twice.
     let later = Instant::now() + Duration::from_secs(60);
     assert!(matches!(board.take(seeder, later), Take::Unit(_)));
 }
