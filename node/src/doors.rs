@@ -21,7 +21,7 @@ use lode_store::{
     refs::RefRecord,
     signature::Signed,
     sync::{
-        hub::VersionFiles,
+        hub::{Hub, VersionFiles},
         message::{ChunkPieces, PeerAddr},
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
     },
@@ -44,6 +44,7 @@ const ANCESTORS_MAX: usize = 10_000;
 pub(crate) struct StoreDoors {
     store: Store,
     receiving: Receiving,
+    hub: Hub,
     reach: Mutex<Reach>,
 }
 
@@ -66,10 +67,11 @@ struct Walked {
 }
 
 impl StoreDoors {
-    pub(crate) fn new(store: Store, receiving: Receiving) -> Self {
+    pub(crate) fn new(store: Store, receiving: Receiving, hub: Hub) -> Self {
         Self {
             store,
             receiving,
+            hub,
             reach: Mutex::default(),
         }
     }
@@ -430,8 +432,18 @@ impl RefSource for StoreDoors {
         Some(HeldMap::of(held))
     }
 
-    fn peers(&self, _caller: &Caller, _version: &VersionId) -> Vec<PeerAddr> {
-        Vec::new()
+    /// Those that watched it lately, to whom may read it: they may read it too.
+    fn peers(&self, caller: &Caller, version: &VersionId) -> Vec<PeerAddr> {
+        let readable = self
+            .versions_of(&ChunkHash::from(*version))
+            .into_iter()
+            .any(|(id, walked)| id == *version && self.may_read_version(caller, &id, &walked));
+        if !readable {
+            return Vec::new();
+        }
+        let mut met = self.hub.met(version);
+        met.retain(|peer| peer.id != *caller.id.as_bytes());
+        met
     }
 
     fn hinted(&self, _caller: &Caller, _version: Option<VersionId>, _peers: Vec<PeerAddr>) {}

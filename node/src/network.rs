@@ -93,7 +93,11 @@ impl Network {
         write_port(&port_file, net.port());
         let (grants, traffic) = (Grants::default(), Traffic::default());
         let (hub, receiving) = (Hub::default(), Receiving::default());
-        let source = Arc::new(StoreDoors::new(node.store().clone(), receiving.clone()));
+        let source = Arc::new(StoreDoors::new(
+            node.store().clone(),
+            receiving.clone(),
+            hub.clone(),
+        ));
         let control = Control::new(source.clone(), grants.clone(), hub.clone(), AGENT);
         let limits = UploadLimits {
             total: options.upload,

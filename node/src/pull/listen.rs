@@ -1,11 +1,17 @@
 //! What the peers of a pull say of the version while it is fetched, as the receiver takes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use bytes::Bytes;
+use iroh::EndpointId;
 use lode_store::{
     ChunkHash, VersionId,
     sync::{
-        message::ChunkPieces,
+        message::{ChunkPieces, PeerAddr},
         receiver::{EVERY_PIECE, Have, Peer},
         session::{Change, Session, SessionError, Watched},
         source::HeldMap,
@@ -19,7 +25,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::plan::Planned;
-use crate::EventSink;
+use crate::{EventSink, Node};
 
 /// Which chunk has which number in the have-map of a version: for the files that are fetched.
 #[derive(Debug, Default)]
@@ -82,43 +88,72 @@ impl Numbers {
 /// How often a peer that holds nothing of the version yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Peers that others named and that one pull dials.
+const NAMED_MAX: usize = 64;
+
 /// The peers of one pull that hold some of its version, each listened to as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Recruits {
     shared: Arc<Shared>,
-    /// The tasks that listen.
-    tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
+    node: Node,
     version: VersionId,
     numbers: Arc<Numbers>,
+    /// What is shown to peers that others name.
+    capabilities: Vec<Bytes>,
     /// Those that hold something.
     peers: watch::Sender<Vec<Peer>>,
     events: EventSink,
+    /// Those that were dialled, by whatever way they came.
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    ids: HashSet<EndpointId>,
+    named: usize,
+    /// The tasks that listen.
+    tasks: JoinSet<()>,
 }
 
 impl Recruits {
-    pub(crate) fn new(version: VersionId, numbers: Arc<Numbers>, events: EventSink) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                version,
-                numbers,
-                peers: watch::Sender::new(Vec::new()),
-                events,
-            }),
-            tasks: JoinSet::new(),
+    pub(crate) fn new(
+        node: &Node,
+        version: VersionId,
+        numbers: Arc<Numbers>,
+        capabilities: Vec<Bytes>,
+        events: EventSink,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            node: node.clone(),
+            version,
+            numbers,
+            capabilities,
+            peers: watch::Sender::new(Vec::new()),
+            events,
+            known: Mutex::default(),
+        });
+        if let Some(network) = node.network_if_up() {
+            shared.known().ids.insert(network.id());
         }
+        Self { shared }
     }
 
     /// Asks these peers what they hold, and listens on; returns when each has answered once. Those that
     /// hold nothing yet are asked again from time to time.
-    pub(crate) async fn enlist(&mut self, peers: impl Iterator<Item = (Arc<Session>, Peer)>) {
+    pub(crate) async fn enlist(&self, peers: impl Iterator<Item = (Arc<Session>, Peer)>) {
         let (asked, mut answered) = mpsc::channel::<()>(1);
         for (session, peer) in peers {
-            let (shared, asked) = (Arc::clone(&self.shared), asked.clone());
-            self.tasks.spawn(listen(shared, session, peer, asked));
+            let mut known = self.shared.known();
+            if known.ids.insert(peer.id()) {
+                let (shared, asked) = (Arc::clone(&self.shared), asked.clone());
+                known
+                    .tasks
+                    .spawn(listen(shared, session, peer, Some(asked)));
+            }
         }
         drop(asked);
         // Closed once every task has given back its sender.
@@ -132,13 +167,16 @@ impl Recruits {
 
     /// Those that hold something now, and a channel for those that come by something later; it closes when
     /// nobody is left who may.
-    pub(crate) fn join(&mut self) -> (Vec<Peer>, mpsc::Receiver<Peer>, AbortOnDropHandle<()>) {
+    pub(crate) fn join(&self) -> (Vec<Peer>, mpsc::Receiver<Peer>, AbortOnDropHandle<()>) {
         let mut peers = self.shared.peers.subscribe();
         let known = peers.borrow_and_update().clone();
         let (send, newcomers) = mpsc::channel(1);
         let mut count = known.len();
-        while self.tasks.try_join_next().is_some() {}
-        let waiting = self.tasks.len() > count;
+        let mut known_peers = self.shared.known();
+        while known_peers.tasks.try_join_next().is_some() {}
+        // Who is listened to may still come by more, or name others.
+        let waiting = !known_peers.tasks.is_empty();
+        drop(known_peers);
         let forward = async move {
             while waiting && peers.changed().await.is_ok() {
                 let new = peers.borrow_and_update()[count..].to_vec();
@@ -158,9 +196,59 @@ impl Recruits {
     }
 }
 
+impl Drop for Recruits {
+    fn drop(&mut self) {
+        // The tasks hold what holds them.
+        self.shared.known().tasks.abort_all();
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Dials peers that another one names, if they are new and can be there. They are believed to hold
+    /// nothing before they say so themselves.
+    fn named(self: &Arc<Self>, peers: Vec<PeerAddr>, loopback: bool) {
+        for peer in peers {
+            let peer = peer.plausible(loopback);
+            let Some(address) = peer.to_endpoint_addr().filter(|_| peer.is_reachable()) else {
+                continue;
+            };
+            let mut known = self.known();
+            if known.named >= NAMED_MAX || !known.ids.insert(address.id) {
+                continue;
+            }
+            known.named += 1;
+            let shared = Arc::clone(self);
+            known.tasks.spawn(async move {
+                let Ok(network) = shared.node.network().await else {
+                    return;
+                };
+                let opened = network.session(address.clone(), shared.capabilities.clone());
+                match opened.await {
+                    Ok(session) => {
+                        let peer = Peer::new(network.net(), address);
+                        listen(Arc::clone(&shared), session, peer, None).await;
+                    }
+                    Err(failure) => {
+                        let peer = address.id.fmt_short();
+                        tracing::debug!(%peer, %failure, "a peer that was named cannot be reached");
+                    }
+                }
+            });
+        }
+    }
+}
+
 /// Asks a peer until it holds something of the version, and then listens until it says no more.
-async fn listen(shared: Arc<Shared>, session: Arc<Session>, peer: Peer, asked: mpsc::Sender<()>) {
-    let mut asked = Some(asked);
+async fn listen(
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    peer: Peer,
+    mut asked: Option<mpsc::Sender<()>>,
+) {
     let watched = loop {
         match session.watch(shared.version).await {
             Ok(Some(watched)) => break watched,
@@ -181,24 +269,72 @@ async fn listen(shared: Arc<Shared>, session: Arc<Session>, peer: Peer, asked: m
     let peer = peer.holding(Arc::clone(&have));
     shared.peers.send_modify(|peers| peers.push(peer));
     drop(asked);
-    hear(watched, &have, numbers).await;
+    shared.named(watched.peers.clone(), session.is_loopback());
+    hear(&shared, &session, watched, &have).await;
+    have.choked(false);
+    have.live(false);
 }
 
 /// Hears what changes until the peer says no more.
-async fn hear(mut watched: Watched, have: &Have, numbers: &Numbers) {
-    loop {
-        match watched.next().await {
-            Ok(Some(Change::Gained(pieces))) => {
-                numbers.each(&pieces, |hash, pieces| have.gained(hash, pieces));
+async fn hear(shared: &Arc<Shared>, session: &Session, mut watched: Watched, have: &Have) {
+    let numbers = &shared.numbers;
+    while let Ok(Some(change)) = watched.next().await {
+        match change {
+            Change::Gained(pieces) => {
+                numbers.each(&pieces, |hash, pieces| have.gained(hash, pieces))
             }
-            Ok(Some(Change::Given(pieces))) => {
-                numbers.each(&pieces, |hash, pieces| have.given(hash, pieces));
-            }
-            Ok(Some(Change::Choked(choked))) => have.choked(choked),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
+            Change::Given(pieces) => numbers.each(&pieces, |hash, pieces| have.given(hash, pieces)),
+            Change::Choked(choked) => have.choked(choked),
+            Change::Peers(peers) => shared.named(peers, session.is_loopback()),
+            _ => {}
         }
     }
-    have.choked(false);
-    have.live(false);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{NetworkOptions, NodeOptions};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_peer_that_names_a_multitude_costs_a_bounded_number_of_dials() {
+        let home = tempfile::tempdir().unwrap();
+        let options = NodeOptions {
+            network: NetworkOptions {
+                offline: true,
+                listen: Some((std::net::Ipv4Addr::LOCALHOST, 0).into()),
+                ..NetworkOptions::default()
+            },
+            ..NodeOptions::default()
+        };
+        let node = Node::open(home.path(), options).unwrap();
+        node.network().await.unwrap();
+        let recruits = Recruits::new(
+            &node,
+            VersionId::of(b"version"),
+            Arc::default(),
+            Vec::new(),
+            EventSink::discard(),
+        );
+        let multitude = |ip: &str| {
+            let ip = vec![ip.to_owned()];
+            let named = (0..10 * NAMED_MAX).map(|_| PeerAddr {
+                id: *iroh::SecretKey::generate().public().as_bytes(),
+                ip: ip.clone(),
+                relay: Vec::new(),
+            });
+            named.collect::<Vec<_>>()
+        };
+        recruits.shared.named(multitude("0.0.0.0:1"), true);
+        recruits.shared.named(multitude("127.0.0.1:1"), false);
+        assert_eq!(recruits.shared.known().named, 0, "nobody can be there");
+        recruits.shared.named(multitude("127.0.0.1:1"), true);
+        recruits.shared.named(multitude("127.0.0.1:2"), true);
+        assert_eq!(recruits.shared.known().named, NAMED_MAX);
+        assert!(recruits.shared.known().tasks.len() <= NAMED_MAX);
+        assert!(recruits.peers().is_empty(), "nobody is believed unasked");
+        drop(recruits);
+        node.shutdown().await;
+    }
 }

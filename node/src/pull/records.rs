@@ -19,12 +19,14 @@ use crate::{
 };
 
 /// Peers that are asked when no ticket names any.
-const PEERS_ASKED_MAX: usize = 16;
+const PEERS_ASKED_MAX: usize = 64;
 
 /// Peers with an open session.
 pub(crate) struct Peers {
     pub(crate) sessions: Vec<Arc<Session>>,
     pub(crate) providers: Vec<Peer>,
+    /// What is shown to them.
+    pub(crate) capabilities: Vec<Bytes>,
 }
 
 impl Peers {
@@ -58,6 +60,7 @@ impl Peers {
         let mut found = Self {
             sessions: Vec::new(),
             providers: Vec::new(),
+            capabilities: capabilities.clone(),
         };
         if addresses.is_empty() {
             return Ok(found);

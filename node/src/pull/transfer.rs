@@ -101,7 +101,13 @@ impl Job<'_> {
             senders: Mutex::default(),
         });
         let numbers = Arc::new(Numbers::new(self.tree, &planned));
-        let mut recruits = Recruits::new(self.version, Arc::clone(&numbers), self.events.clone());
+        let recruits = Recruits::new(
+            self.node,
+            self.version,
+            Arc::clone(&numbers),
+            self.peers.capabilities.clone(),
+            self.events.clone(),
+        );
         let sessions = self.peers.sessions.iter().cloned();
         recruits
             .enlist(sessions.zip(self.peers.providers.iter().cloned()))
@@ -110,7 +116,7 @@ impl Job<'_> {
         let mut rest = planned;
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(FILES_AT_A_TIME));
-            let (held, fetched) = self.batch(rest, &mut recruits, &numbers, &meter).await?;
+            let (held, fetched) = self.batch(rest, &recruits, &numbers, &meter).await?;
             done.held += held;
             if let Some(fetched) = fetched {
                 done.fetched += fetched.bytes;
@@ -137,7 +143,7 @@ impl Job<'_> {
     async fn batch(
         &self,
         planned: Vec<Planned>,
-        recruits: &mut Recruits,
+        recruits: &Recruits,
         numbers: &Arc<Numbers>,
         meter: &Arc<Meter>,
     ) -> Result<(u64, Option<Fetched>), Failure> {

@@ -3,7 +3,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use lode_node::{Node, NodeOptions, command::Pull};
+use lode_node::{
+    EventSink, Node, NodeOptions,
+    command::{Command, Pull},
+};
 use lode_store::ticket::Ticket;
 use tempfile::TempDir;
 
@@ -134,6 +137,50 @@ async fn a_seeder_sends_little_more_than_one_copy_to_a_swarm() {
     assert!(
         received <= pushed.size * 4 * 110 / 100,
         "{received} bytes were received for four copies of {}",
+        pushed.size
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_leechers_that_know_only_the_seeder_find_each_other() {
+    let (dir, root) = folder(16);
+    let seeder = slow(4 << 20);
+    let pushed = seeder
+        .push_with(&root, "acme/tiny", |push| push.public = true)
+        .await
+        .unwrap();
+    let ticket = seeder.share("acme/tiny").await;
+    let leechers: Vec<TestNode> = (0..8).map(|_| node()).collect();
+    let mut pulls = tokio::task::JoinSet::new();
+    for (index, leecher) in leechers.iter().enumerate() {
+        let to = dir.path().join(index.to_string());
+        let (node, ticket) = (leecher.node.clone(), ticket.clone());
+        pulls.spawn(async move {
+            let pull = Pull {
+                name: "acme/tiny".to_owned(),
+                to: Some(to.to_str().unwrap().to_owned()),
+                from: vec![ticket],
+                ..Pull::default()
+            };
+            let pulled = node.run(Command::Pull(pull), EventSink::discard()).await;
+            pulled.map(|_| to)
+        });
+    }
+    while let Some(pulled) = pulls.join_next().await {
+        assert_same(&root, &pulled.unwrap().unwrap());
+    }
+    for leecher in &leechers {
+        let traffic = leecher.node.network().await.unwrap().traffic().all();
+        let senders = traffic.iter().filter(|(_, peer)| peer.received() > 0);
+        assert!(
+            senders.count() >= 2,
+            "one leecher had nobody but the seeder"
+        );
+    }
+    let sent = seeder.sent(None).await;
+    assert!(
+        sent <= pushed.size * 14 / 10,
+        "the seeder sent {sent} bytes of a model of {}",
         pushed.size
     );
 }

@@ -29,8 +29,8 @@ use super::{
         REQUEST_TIMEOUT, REQUESTS_PER_CONNECTION_MAX, WATCHES_PER_CONNECTION_MAX,
     },
     message::{
-        Busy, Choke, Held, Hello, Limits, Message, PROTOCOL, Peers, Pieces, Records, Refusal, code,
-        to_bytes,
+        Busy, Choke, Held, Hello, Limits, Message, PROTOCOL, PeerAddr, Peers, Pieces, Records,
+        Refusal, code, to_bytes,
     },
     source::{Caller, HeldMap, ModelRecords, RefSource},
 };
@@ -143,8 +143,9 @@ impl Control {
                     let (Ok(slot), Ok((send, recv))) = (slot, stream) else { return Ok(()) };
                     let this = self.clone();
                     let watches = Arc::clone(&watches);
+                    let asker = PeerAddr::of_connection(connection);
                     queries.spawn(async move {
-                        if let Err(error) = this.query(peer, send, recv, slot, watches).await {
+                        if let Err(error) = this.query(&asker, send, recv, slot, watches).await {
                             tracing::debug!(peer = %peer.fmt_short(), %error, "a query ended early");
                         }
                     });
@@ -183,12 +184,15 @@ impl Control {
     /// Answers one query; `slot` is given back when it is answered, or goes on as a watch.
     async fn query(
         &self,
-        peer: EndpointId,
+        asker: &PeerAddr,
         mut send: SendStream,
         mut recv: RecvStream,
         slot: OwnedSemaphorePermit,
         watches: Arc<Semaphore>,
     ) -> Result<(), FrameError> {
+        let Ok(peer) = EndpointId::from_bytes(&asker.id) else {
+            return Ok(());
+        };
         let Ok(permit) = self.0.queries.try_acquire() else {
             return finish(&mut send, busy()).await;
         };
@@ -205,7 +209,10 @@ impl Control {
             let Ok(_watch) = watches.try_acquire() else {
                 return finish(&mut send, busy()).await;
             };
-            let Some(watch) = self.begin_watch(peer, query.version, &mut send).await? else {
+            let Some(watch) = self
+                .begin_watch(peer, asker, query.version, &mut send)
+                .await?
+            else {
                 return Ok(());
             };
             drop((permit, slot));
@@ -230,20 +237,24 @@ impl Control {
     async fn begin_watch(
         &self,
         peer: EndpointId,
+        asker: &PeerAddr,
         version: VersionId,
         send: &mut SendStream,
     ) -> Result<Option<Watch>, FrameError> {
+        let asker = asker.clone();
         let caller = self.0.grants.caller(peer);
         let (source, hub) = (Arc::clone(&self.0.source), self.0.hub.clone());
         let look = move || {
             let files = source.files(&caller, &version)?;
             // The watch comes first: what changes while the map is made is said twice, not never.
-            let watch = hub.watch(peer, version, &files);
+            let mut met = source.peers(&caller, &version);
+            met.retain(|met| met.id != asker.id);
+            let watch = hub.watch(peer, asker, version, &files);
             let receiving = source.receiving(&version);
-            Some((watch, source.held(&caller, &version)?, receiving))
+            Some((watch, source.held(&caller, &version)?, receiving, met))
         };
         let looked = tokio::task::spawn_blocking(look).await;
-        let Ok(Some((watch, held, receiving))) = looked else {
+        let Ok(Some((watch, held, receiving, met))) = looked else {
             finish(send, refused(code::NOT_FOUND, "not found")).await?;
             return Ok(None);
         };
@@ -255,6 +266,9 @@ impl Control {
         }
         for pieces in Pieces::frames(&watch.given_lately()) {
             frame::send(send, &Message::Given(pieces)).await?;
+        }
+        for frame in peers_frames(version, &met) {
+            frame::send(send, &frame).await?;
         }
         frame::send(send, &Message::End).await?;
         Ok(Some(watch))
@@ -279,6 +293,9 @@ async fn tell(
         }
         if let Some(choked) = told.choked {
             frame::send(send, &Message::Choke(Choke { choked })).await?;
+        }
+        for frame in peers_frames(watch.version(), &told.peers) {
+            frame::send(send, &frame).await?;
         }
         let list = |map: BTreeMap<u32, u16>| map.into_iter().collect::<Vec<_>>();
         for pieces in Pieces::frames(&list(told.gained)) {
@@ -324,17 +341,19 @@ fn answer(source: &dyn RefSource, caller: &Caller, query: Message) -> Option<Vec
             .map(|held| held_frames(&held)),
         Message::WhoHas(query) => {
             let peers = source.peers(caller, &query.version);
-            let version = Some(query.version);
-            let frame = |peers: &[_]| {
-                Message::Peers(Peers {
-                    version,
-                    peers: peers.to_vec(),
-                })
-            };
-            Some(peers.chunks(PEERS_PER_FRAME_MAX).map(frame).collect())
+            Some(peers_frames(query.version, &peers).collect())
         }
         _ => None,
     }
+}
+
+fn peers_frames(version: VersionId, peers: &[PeerAddr]) -> impl Iterator<Item = Message> + '_ {
+    peers.chunks(PEERS_PER_FRAME_MAX).map(move |peers| {
+        Message::Peers(Peers {
+            version: Some(version),
+            peers: peers.to_vec(),
+        })
+    })
 }
 
 fn record_frames(records: ModelRecords) -> Vec<Message> {

@@ -15,7 +15,12 @@ use tokio::sync::Notify;
 
 use crate::{ChunkHash, VersionId};
 
-use super::{limits::WATCH_PENDING_MAX, message::ChunkPieces};
+use super::{
+    limits::{
+        MET_PER_VERSION_MAX, MET_TIME, MET_VERSIONS_MAX, PEERS_PER_FRAME_MAX, WATCH_PENDING_MAX,
+    },
+    message::{ChunkPieces, PeerAddr},
+};
 
 /// What was given to somebody in this time is on its way to the others: newcomers are told of it.
 const GIVEN_LATELY: Duration = Duration::from_secs(10);
@@ -30,6 +35,8 @@ struct State {
     watchers: HashMap<u64, Watcher>,
     /// The files that are watched, by their HashSeq.
     files: HashMap<ChunkHash, File>,
+    /// Peers that watched a version lately, each with the time at which it was last seen.
+    met: HashMap<VersionId, Vec<(PeerAddr, Instant)>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +64,8 @@ pub(super) struct Pending {
     pub(super) gained: BTreeMap<u32, u16>,
     /// Pieces that this node sent to others.
     pub(super) given: BTreeMap<u32, u16>,
+    /// Other peers that watch the version.
+    pub(super) peers: Vec<PeerAddr>,
     /// Whether the watcher's requests wait.
     pub(super) choked: Option<bool>,
     /// More changes than are kept: the watch must begin anew.
@@ -85,6 +94,7 @@ pub type VersionFiles = Vec<(ChunkHash, u32)>;
 pub(super) struct Watch {
     hub: Hub,
     id: u64,
+    version: VersionId,
     ready: Arc<Notify>,
 }
 
@@ -93,14 +103,16 @@ impl Hub {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a watch.
+    /// Begins a watch; the peer, where it is now, is named to the others that watch the version.
     pub(super) fn watch(
         &self,
         peer: EndpointId,
+        addr: PeerAddr,
         version: VersionId,
         files: &VersionFiles,
     ) -> Watch {
         let mut state = self.state();
+        state.meet(version, addr);
         let id = state.next;
         state.next += 1;
         let (mut base, mut pending) = (0_u32, Pending::default());
@@ -126,6 +138,7 @@ impl Hub {
         Watch {
             hub: self.clone(),
             id,
+            version,
             ready,
         }
     }
@@ -175,7 +188,15 @@ impl Hub {
         self.state().files.contains_key(seq)
     }
 
-    /// The peers that watch a version.
+    /// Peers that watch a version, or did lately.
+    pub fn met(&self, version: &VersionId) -> Vec<PeerAddr> {
+        let state = self.state();
+        let met = state.met.get(version).into_iter().flatten();
+        let lately = met.filter(|(_, at)| at.elapsed() < MET_TIME);
+        lately.map(|(peer, _)| peer.clone()).collect()
+    }
+
+    /// The peers that watch a version now.
     pub fn watchers(&self, version: &VersionId) -> Vec<EndpointId> {
         let state = self.state();
         let of = state.watchers.values().filter(|w| w.version == *version);
@@ -184,6 +205,31 @@ impl Hub {
 }
 
 impl State {
+    /// Remembers a peer of a version, and names it to those that watch it.
+    fn meet(&mut self, version: VersionId, peer: PeerAddr) {
+        if self.met.len() >= MET_VERSIONS_MAX && !self.met.contains_key(&version) {
+            let seen = |met: &Vec<(PeerAddr, Instant)>| met.iter().map(|(_, at)| *at).max();
+            let oldest = self.met.iter().min_by_key(|(_, met)| seen(met));
+            if let Some(oldest) = oldest.map(|(version, _)| *version) {
+                self.met.remove(&oldest);
+            }
+        }
+        let met = self.met.entry(version).or_default();
+        met.retain(|(known, at)| known.id != peer.id && at.elapsed() < MET_TIME);
+        if met.len() >= MET_PER_VERSION_MAX {
+            met.remove(0);
+        }
+        met.push((peer.clone(), Instant::now()));
+        for watcher in self.watchers.values_mut() {
+            let named = &mut watcher.pending.peers;
+            let own = *watcher.peer.as_bytes() == peer.id;
+            if watcher.version == version && !own && named.len() < PEERS_PER_FRAME_MAX {
+                named.push(peer.clone());
+                watcher.ready.notify_one();
+            }
+        }
+    }
+
     fn tell(&mut self, seq: &ChunkHash, chunk: u32, act: impl Fn(EndpointId, &mut Pending, u32)) {
         let Some(file) = self.files.get(seq) else {
             return;
@@ -199,6 +245,11 @@ impl State {
 }
 
 impl Watch {
+    /// What is watched.
+    pub(super) fn version(&self) -> VersionId {
+        self.version
+    }
+
     /// Pieces that were given to others just before the watch began.
     pub(super) fn given_lately(&self) -> Vec<ChunkPieces> {
         let mut state = self.hub.state();
@@ -226,6 +277,11 @@ impl Drop for Watch {
         let Some(watcher) = state.watchers.remove(&self.id) else {
             return;
         };
+        if let Some(met) = state.met.get_mut(&watcher.version) {
+            let id = watcher.peer.as_bytes();
+            let of = met.iter_mut().filter(|(peer, _)| peer.id == *id);
+            of.for_each(|(_, at)| *at = Instant::now());
+        }
         for seq in watcher.files {
             if let Some(file) = state.files.get_mut(&seq) {
                 file.watchers.retain(|(id, _)| *id != self.id);
@@ -243,6 +299,46 @@ mod tests {
 
     use super::*;
 
+    fn addr(id: EndpointId) -> PeerAddr {
+        PeerAddr {
+            id: *id.as_bytes(),
+            ip: vec!["127.0.0.1:5".to_owned()],
+            relay: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn peers_of_a_version_are_named_to_one_another_and_remembered_within_bounds() {
+        let hub = Hub::default();
+        let version = VersionId::of(b"version");
+        let ids: Vec<_> = (0..=MET_PER_VERSION_MAX)
+            .map(|_| SecretKey::generate().public())
+            .collect();
+        let first = hub.watch(ids[0], addr(ids[0]), version, &Vec::new());
+        let rest: Vec<_> = ids[1..]
+            .iter()
+            .map(|id| hub.watch(*id, addr(*id), version, &Vec::new()))
+            .collect();
+        let named = hub.state().watchers[&first.id].pending.peers.clone();
+        assert_eq!(named[0], addr(ids[1]));
+        assert_eq!(named.len(), PEERS_PER_FRAME_MAX);
+        let met = hub.met(&version);
+        assert_eq!(met.len(), MET_PER_VERSION_MAX);
+        assert!(!met.contains(&addr(ids[0])), "the first is forgotten first");
+        drop((first, rest));
+        assert_eq!(
+            hub.met(&version).len(),
+            MET_PER_VERSION_MAX,
+            "who watched may have it"
+        );
+        for number in 0..MET_VERSIONS_MAX {
+            let other = VersionId::of(&number.to_le_bytes());
+            drop(hub.watch(ids[0], addr(ids[0]), other, &Vec::new()));
+        }
+        assert_eq!(hub.state().met.len(), MET_VERSIONS_MAX);
+        assert!(hub.met(&version).is_empty());
+    }
+
     #[tokio::test]
     async fn each_watcher_hears_of_its_chunks_and_not_of_what_it_was_given_itself() {
         let hub = Hub::default();
@@ -252,8 +348,8 @@ mod tests {
         );
         let (one, two) = (ChunkHash::of(b"one"), ChunkHash::of(b"two"));
         let version = VersionId::of(b"version");
-        let first = hub.watch(a, version, &vec![(one, 10), (two, 5)]);
-        let second = hub.watch(b, version, &vec![(two, 5)]);
+        let first = hub.watch(a, addr(a), version, &vec![(one, 10), (two, 5)]);
+        let second = hub.watch(b, addr(b), version, &vec![(two, 5)]);
         hub.gained(&two, 3, 0b01);
         hub.gained(&two, 3, 0b10);
         hub.given(a, &two, &[(4, 1)]);
@@ -273,7 +369,7 @@ mod tests {
         drop(first);
         assert!(!hub.is_watched(&one) && hub.is_watched(&two));
         assert_eq!(hub.watchers(&version), [b]);
-        let late = hub.watch(a, version, &vec![(one, 10), (two, 5)]);
+        let late = hub.watch(a, addr(a), version, &vec![(one, 10), (two, 5)]);
         assert_eq!(late.given_lately(), [(14, 1)], "it is on its way");
         drop((late, second));
         assert!(hub.state().files.is_empty() && hub.state().watchers.is_empty());
@@ -285,7 +381,7 @@ mod tests {
         let peer = SecretKey::generate().public();
         let seq = ChunkHash::of(b"seq");
         let count = u32::try_from(WATCH_PENDING_MAX).expect("it fits") + 1;
-        let watch = hub.watch(peer, VersionId::of(b"v"), &vec![(seq, count)]);
+        let watch = hub.watch(peer, addr(peer), VersionId::of(b"v"), &vec![(seq, count)]);
         for chunk in 0..count - 1 {
             hub.gained(&seq, chunk, 1);
         }

@@ -78,6 +78,15 @@ pub const WATCHES_PER_CONNECTION_MAX: usize = 64;
 /// Chunks whose changes wait for a watcher that does not read; beyond them the watch ends.
 pub const WATCH_PENDING_MAX: usize = 1 << 20;
 
+/// Peers of one version that a node remembers, to name them to others.
+pub const MET_PER_VERSION_MAX: usize = 64;
+
+/// Versions of which a node remembers peers.
+pub const MET_VERSIONS_MAX: usize = 1024;
+
+/// How long a peer of a version is named after it was last seen.
+pub const MET_TIME: Duration = Duration::from_secs(3600);
+
 /// Chunks that one have-map may speak of: 64 Mi, at 1 bit each 8 MiB.
 pub const HELD_CHUNKS_MAX: u64 = 64 << 20;
 

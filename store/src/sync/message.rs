@@ -2,10 +2,10 @@
 //!
 //! Bodies are DAG-CBOR maps. Keys that are not known are skipped, so that later versions may add some.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
+use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr, endpoint::Connection};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -206,6 +206,49 @@ impl PeerAddr {
         }
     }
 
+    /// A peer where it is connected from at this moment.
+    pub fn of_connection(connection: &Connection) -> Self {
+        let (mut ip, mut relay) = (Vec::new(), Vec::new());
+        for path in connection.paths().iter().take(ADDRESSES_PER_PEER_MAX) {
+            match path.remote_addr() {
+                TransportAddr::Ip(address) => ip.push(address.to_string()),
+                TransportAddr::Relay(url) => relay.push(url.to_string()),
+                _ => {}
+            }
+        }
+        Self {
+            id: *connection.remote_id().as_bytes(),
+            ip,
+            relay,
+        }
+    }
+
+    /// The same peer without addresses that nobody can be at, and without loopback ones unless
+    /// `loopback`: who names it is on this machine, too.
+    #[must_use]
+    pub fn plausible(mut self, loopback: bool) -> Self {
+        let plausible = |ip: &SocketAddr| {
+            let there = match ip.ip() {
+                IpAddr::V4(v4) => !v4.is_broadcast(),
+                IpAddr::V6(_) => true,
+            };
+            let ours = ip.ip().is_loopback();
+            there
+                && ip.port() != 0
+                && !ip.ip().is_unspecified()
+                && !ip.ip().is_multicast()
+                && (loopback || !ours)
+        };
+        self.ip
+            .retain(|ip| ip.parse::<SocketAddr>().is_ok_and(|ip| plausible(&ip)));
+        self
+    }
+
+    /// Whether it says any address.
+    pub fn is_reachable(&self) -> bool {
+        !self.ip.is_empty() || !self.relay.is_empty()
+    }
+
     /// The address as iroh takes it: parts that cannot be read are left out; none when the key is no key.
     pub fn to_endpoint_addr(&self) -> Option<EndpointAddr> {
         let id = EndpointId::from_bytes(&self.id).ok()?;
@@ -319,4 +362,31 @@ impl Message {
 /// Bytes of records, shared.
 pub(super) fn to_bytes(list: Vec<ByteBuf>) -> impl Iterator<Item = Bytes> {
     list.into_iter().map(|bytes| Bytes::from(bytes.into_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_believed_to_be_only_where_one_can_be() {
+        let named = |ip: &[&str]| PeerAddr {
+            id: [1; 32],
+            ip: ip.iter().map(ToString::to_string).collect(),
+            relay: Vec::new(),
+        };
+        let odd = named(&[
+            "0.0.0.0:5",
+            "[::]:5",
+            "10.0.0.1:0",
+            "224.0.0.1:5",
+            "[ff02::1]:5",
+            "255.255.255.255:5",
+            "nonsense",
+        ]);
+        assert!(!odd.plausible(true).is_reachable());
+        let good = named(&["10.0.0.1:5", "127.0.0.1:5", "[::1]:6"]);
+        assert_eq!(good.clone().plausible(false).ip, ["10.0.0.1:5"]);
+        assert_eq!(good.plausible(true).ip.len(), 3);
+    }
 }

@@ -351,6 +351,12 @@ pub async fn fetch_from(
         if let Some(outcome) = shared.board.outcome() {
             break outcome;
         }
+        // Strangers may still join; but that is no more than a hope.
+        let wait = if shared.board.has_live() {
+            patience
+        } else {
+            patience / 4
+        };
         tokio::select! {
             biased;
             peer = newcomers.recv(), if joinable => match peer {
@@ -361,12 +367,12 @@ pub async fn fetch_from(
                 }
             },
             () = changed => {}
-            () = sleep_until(open.1 + patience) => {}
+            () = sleep_until(open.1 + wait) => {}
         }
         let bytes = shared.board.open_bytes();
         if bytes != open.0 || is_paused(&shared.options) {
             open = (bytes, Instant::now());
-        } else if open.1.elapsed() >= patience {
+        } else if open.1.elapsed() >= wait {
             open.1 = Instant::now();
             shared.board.give_up();
         }

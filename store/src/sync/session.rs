@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use iroh::{
-    EndpointAddr, EndpointId,
+    EndpointAddr, EndpointId, TransportAddr,
     endpoint::{Connection, RecvStream, SendStream, VarInt},
 };
 use serde_bytes::ByteBuf;
@@ -157,6 +157,15 @@ impl Session {
         self.connection.remote_id()
     }
 
+    /// Whether the peer is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let paths = self.connection.paths();
+        paths.iter().any(|path| match path.remote_addr() {
+            TransportAddr::Ip(address) => address.ip().is_loopback(),
+            _ => false,
+        })
+    }
+
     /// What the peer said of itself.
     pub fn hello(&self) -> &Hello {
         &self.hello
@@ -268,11 +277,12 @@ impl Session {
         let Some(frames) = answer(&mut recv).await? else {
             return Ok(None);
         };
-        let (mut receiving, mut given) = (Vec::new(), Vec::new());
+        let (mut receiving, mut given, mut peers) = (Vec::new(), Vec::new(), Vec::new());
         for frame in &frames {
             match frame {
                 Message::Gained(pieces) => receiving.extend(pieces.entries()),
                 Message::Given(pieces) => given.extend(pieces.entries()),
+                Message::Peers(named) => peers.extend_from_slice(&named.peers),
                 _ => {}
             }
         }
@@ -281,6 +291,7 @@ impl Session {
             held,
             receiving,
             given,
+            peers,
             recv,
             _send: send,
         }))
@@ -387,6 +398,8 @@ pub struct Watched {
     pub receiving: Vec<ChunkPieces>,
     /// Pieces that were on their way to others.
     pub given: Vec<ChunkPieces>,
+    /// Other peers that it names.
+    pub peers: Vec<PeerAddr>,
     recv: RecvStream,
     _send: SendStream,
 }
@@ -401,6 +414,8 @@ pub enum Change {
     Given(Vec<ChunkPieces>),
     /// Whether our requests wait.
     Choked(bool),
+    /// It names other peers.
+    Peers(Vec<PeerAddr>),
 }
 
 impl Watched {
@@ -414,6 +429,7 @@ impl Watched {
                 Some(Message::Gained(pieces)) => Change::Gained(pieces.entries().collect()),
                 Some(Message::Given(pieces)) => Change::Given(pieces.entries().collect()),
                 Some(Message::Choke(choke)) => Change::Choked(choke.choked),
+                Some(Message::Peers(named)) => Change::Peers(named.peers),
                 Some(Message::Busy(_)) | None => return Ok(None),
                 Some(_) => continue,
             }));

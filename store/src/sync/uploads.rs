@@ -258,7 +258,12 @@ mod tests {
             SecretKey::generate().public(),
         );
         let hub = uploads.hub().clone();
-        let watch = hub.watch(b, crate::VersionId::of(b"v"), &Vec::new());
+        let addr = crate::sync::message::PeerAddr {
+            id: *b.as_bytes(),
+            ip: Vec::new(),
+            relay: Vec::new(),
+        };
+        let watch = hub.watch(b, addr, crate::VersionId::of(b"v"), &Vec::new());
         let (one, two) = (uploads.admit(a).await, uploads.admit(a).await);
         let third = tokio::spawn({
             let uploads = uploads.clone();

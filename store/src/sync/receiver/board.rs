@@ -88,6 +88,8 @@ struct PeerState {
     holds: Option<Bits>,
     /// Tasks that it has sent to others, and when that was heard.
     given: HashMap<usize, Instant>,
+    /// Since when the other peers are behind with their work for us.
+    others_behind: Option<Instant>,
     /// Whether it lets us wait.
     choked: bool,
     /// Whether it may still come by more.
@@ -113,6 +115,8 @@ struct Flight {
     moved: Instant,
     /// Bytes that came.
     came: u64,
+    /// Whether its peer was known to have sent all of it to others when it began.
+    deliberate: bool,
 }
 
 struct State {
@@ -216,6 +220,7 @@ impl Board {
             dropped: None,
             holds: None,
             given: HashMap::new(),
+            others_behind: None,
             choked: false,
             live: false,
             alone: HashSet::new(),
@@ -284,8 +289,10 @@ impl Board {
         }
         let id = state.next_unit;
         state.next_unit += 1;
+        let given = &state.peers[peer].given;
         let flight = Flight {
             peer,
+            deliberate: tasks.iter().all(|task| given.contains_key(task)),
             tasks,
             chunks: parts.iter().map(|part| part.chunk).collect(),
             began: now,
@@ -400,7 +407,7 @@ impl Board {
         let Some(flight) = state.flights.get(&unit) else {
             return false;
         };
-        if flight.came > 0 {
+        if flight.came > 0 || flight.deliberate {
             return false;
         }
         let peer = flight.peer;
@@ -409,9 +416,8 @@ impl Board {
             let mut queued = state.queued.both(state.peers[peer].holds.as_ref(), 0);
             queued.any(|task| !given(task))
         };
-        let behind = state.are_others_behind(peer, now);
         let mut tasks = flight.tasks.iter();
-        tasks.all(|&task| given(task) && (other() || !state.may_ask(peer, task, behind, now)))
+        tasks.all(|&task| given(task) && (other() || !state.may_ask(peer, task, now)))
     }
 
     /// Whether more than one peer is asked.
@@ -419,6 +425,13 @@ impl Board {
         let state = self.state();
         let mut peers = state.peers.iter().enumerate();
         peers.any(|(index, other)| index != peer && other.dropped.is_none())
+    }
+
+    /// Whether some peer may still come by more.
+    pub(super) fn has_live(&self) -> bool {
+        let state = self.state();
+        let mut peers = state.peers.iter();
+        peers.any(|peer| peer.dropped.is_none() && peer.live)
     }
 
     /// Whether `peer` lets us wait.

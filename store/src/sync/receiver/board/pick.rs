@@ -1,6 +1,6 @@
 //! Which tasks a peer gets: in order, or the rarest first; and at the end, what others hold up.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rand::RngExt;
 use tokio::time::Instant;
@@ -23,10 +23,16 @@ const COPIES_MAX: u8 = 2;
 const REQUESTS_A_SECOND: u64 = 2;
 
 /// Peers are behind that need longer than this for what they could send.
-const BEHIND: Duration = Duration::from_secs(4);
+const BEHIND: Duration = Duration::from_secs(30);
 
-/// What a peer has sent to others should come through them in this time, and twice that of a piece.
-const OVERDUE: Duration = Duration::from_secs(2);
+/// How long they must be so before they are not counted on.
+const BEHIND_FOR: Duration = Duration::from_secs(10);
+
+/// What a peer has sent to others should come through them in this time, and thrice that of a piece.
+const OVERDUE: Duration = Duration::from_secs(5);
+
+/// Time that a piece takes from a peer of unknown speed.
+const PIECE_UNKNOWN: Duration = Duration::from_secs(10);
 
 /// A request that brings nothing for so long, or would go on for so long, is held up.
 const HELD_UP: Duration = Duration::from_secs(1);
@@ -49,6 +55,9 @@ impl State {
 
     /// Takes queued tasks of one want, up to about `budget` bytes, in order of their chunks.
     pub(super) fn pick(&mut self, peer: usize, budget: u64, now: Instant) -> Vec<usize> {
+        let behind = self.are_others_behind(peer, now);
+        let since = &mut self.peers[peer].others_behind;
+        *since = behind.then(|| since.unwrap_or(now));
         let Some(first) = self.first(peer, now) else {
             return Vec::new();
         };
@@ -108,16 +117,15 @@ impl State {
         if !self.class(peer, best).0 {
             return Some(best);
         }
-        let behind = self.are_others_behind(peer, now);
         let candidates = self.queued.both(holds, start).take(CANDIDATES_MAX);
         candidates
-            .filter(|&task| self.may_ask(peer, task, behind, now))
+            .filter(|&task| self.may_ask(peer, task, now))
             .min_by_key(|&task| self.class(peer, task))
     }
 
     /// Whether a task may be asked of a peer although that has sent it to others: when those who hold it
-    /// are behind with their work for us, or when it should have come through long ago.
-    pub(super) fn may_ask(&self, peer: usize, task: usize, behind: bool, now: Instant) -> bool {
+    /// have been behind with their work for us for long, or when it should have come through long ago.
+    pub(super) fn may_ask(&self, peer: usize, task: usize, now: Instant) -> bool {
         let state = &self.peers[peer];
         let Some(given) = state.given.get(&task) else {
             return true;
@@ -127,51 +135,52 @@ impl State {
             .filter(|(index, other)| *index != peer && other.dropped.is_none())
             .any(|(_, other)| other.holds.is_none());
         if whole || self.holders[task] > 0 {
-            return behind;
+            let since = state.others_behind;
+            return since.is_some_and(|since| now.saturating_duration_since(since) > BEHIND_FOR);
         }
         let bytes = REQUEST_PAYLOAD_BYTES_MIN as f64;
-        let piece = state
-            .speed
-            .stream()
-            .map_or(0.0, |rate| bytes / rate.max(1) as f64);
-        let due = OVERDUE + Duration::from_secs_f64(2.0 * piece.min(60.0));
-        now.saturating_duration_since(*given) > due
+        let piece = state.speed.stream().map_or(PIECE_UNKNOWN, |rate| {
+            Duration::from_secs_f64((bytes / rate.max(1) as f64).min(60.0))
+        });
+        now.saturating_duration_since(*given) > OVERDUE + 3 * piece
     }
 
-    /// Whether the peers but this one need long for what is queued and what they hold.
-    pub(super) fn are_others_behind(&self, peer: usize, now: Instant) -> bool {
+    /// Whether the peers but this one have all the work that they can do for us, and need long for it.
+    fn are_others_behind(&self, peer: usize, now: Instant) -> bool {
         let others = || {
             let others = self.peers.iter().enumerate();
-            others
-                .filter(|(index, other)| *index != peer && other.dropped.is_none())
-                .map(|(_, other)| other)
+            others.filter(|(index, other)| *index != peer && other.dropped.is_none())
         };
-        let whole = others().any(|other| other.holds.is_none());
+        let mut idle: HashSet<usize> = others()
+            .filter(|(_, other)| !other.choked)
+            .map(|(index, _)| index)
+            .collect();
+        for flight in self.flights.values() {
+            idle.remove(&flight.peer);
+        }
+        let whole = others().any(|(_, other)| other.holds.is_none());
         let queued = self.queued.iter().take(CANDIDATES_MAX);
-        let held = queued.filter(|&task| whole || self.holders[task] > 0);
-        let bytes: u64 = held
-            .map(|task| self.tasks[task].part.selection.bytes())
-            .sum();
-        let rate: f64 = others().map(|other| other.speed.rate(now)).sum();
-        // Who was not asked for long cannot be behind.
-        let asked = self.flights.values().any(|flight| {
-            flight.peer != peer && now.saturating_duration_since(flight.began) > BEHIND
-        });
-        let known = others().any(|other| other.speed.stream().is_some());
-        (known || asked) && bytes as f64 > rate * BEHIND.as_secs_f64()
+        let mut bytes = 0;
+        for task in queued.filter(|&task| whole || self.holders[task] > 0) {
+            if idle.iter().any(|&other| self.may_take(other, task)) {
+                return false;
+            }
+            bytes += self.tasks[task].part.selection.bytes();
+        }
+        let rate: f64 = others().map(|(_, other)| other.speed.rate(now)).sum();
+        bytes as f64 > rate * BEHIND.as_secs_f64()
     }
 
     /// End-game: a task that another peer holds up, the last of those that take longest.
     pub(super) fn pick_copy(&self, peer: usize, now: Instant) -> Option<usize> {
         let own = self.peers[peer].speed.stream();
-        let behind = self.are_others_behind(peer, now);
         let copyable = |flight: &Flight| {
             let open = |task: &&usize| {
                 let entry = &self.tasks[**task];
                 !entry.done
                     && entry.copies < COPIES_MAX
                     && self.may_take(peer, **task)
-                    && self.may_ask(peer, **task, behind, now)
+                    && self.may_ask(peer, **task, now)
             };
             flight.tasks.iter().rev().find(open).copied()
         };
