@@ -37,5 +37,11 @@ pub const INDEX_ENTRIES_MAX: usize = 500_000;
 /// Longest file name in a shard index, in bytes.
 pub const SHARD_NAME_BYTES_MAX: usize = 255;
 
+/// Longest `config.json` that is read for a slice, in bytes: some name a thousand labels.
+pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most ranks that a model is sliced for.
+pub const RANKS_MAX: u64 = 4096;
+
 /// Bytes that tell the formats apart.
 pub(crate) const SNIFF_BYTES: usize = 9;

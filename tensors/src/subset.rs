@@ -1,4 +1,5 @@
-//! A header for some of the tensors of a file, in the file's own format: what `pull --tensors` writes.
+//! A header for some of the tensors of a file, or for parts of them, in the file's own format: what
+//! `pull --tensors` and `--slice` write.
 //!
 //! The new file holds exactly the chosen tensors, with the metadata of the source, and says how its
 //! bytes are gathered from the source. Equal choices give equal bytes.
@@ -6,16 +7,23 @@
 use serde::ser::{SerializeMap, Serializer};
 
 use crate::metadata::Metadata;
-use crate::{ByteRange, Dtype, Format, Header, Tensor, gguf, limits, safetensors};
+use crate::slice::{Cut, CutError};
+use crate::{ByteRange, Dtype, Format, Header, Runs, Tensor, gguf, limits, safetensors};
 
 /// Where one tensor goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// Its position in the source's `tensors`.
     pub tensor: usize,
-    /// Its bytes in the source file.
+    /// Its bytes in the source file, those that are cut away among them.
     pub source: ByteRange,
-    /// Where they start in the new file. Between two tensors lie only zeroes.
+    /// What of them goes to the new file, one after the other; nothing for a tensor without elements.
+    pub runs: Vec<Runs>,
+    /// Bytes of them.
+    pub len: u64,
+    /// Its shape in the new file.
+    pub shape: Vec<u64>,
+    /// Where its bytes start in the new file. Between two tensors lie only zeroes.
     pub offset: u64,
 }
 
@@ -37,6 +45,14 @@ pub enum SubsetError {
     /// The choice names a position that is not there, or one twice.
     #[error("tensor {0} is not there or chosen twice")]
     Choice(usize),
+    /// A tensor cannot be cut like that.
+    #[error("tensor {tensor:?} cannot be cut: {cause}")]
+    Cut {
+        /// Its name.
+        tensor: String,
+        /// Why not.
+        cause: CutError,
+    },
     /// `source` is shorter than the header that it should hold.
     #[error("{found} bytes of the source's header are given, {needed} are needed")]
     ShortSource {
@@ -60,33 +76,66 @@ pub enum SubsetError {
 /// # Errors
 /// See [`SubsetError`].
 pub fn subset(header: &Header, source: &[u8], chosen: &[usize]) -> Result<Subset, SubsetError> {
-    let mut order = chosen.to_vec();
-    order.sort_unstable();
-    if let Some(pair) = order.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(SubsetError::Choice(pair[0]));
+    let chosen: Vec<_> = chosen.iter().map(|&at| (at, Cut::Whole)).collect();
+    subset_cut(header, source, &chosen)
+}
+
+/// The same with parts of the `chosen` tensors: positions in `header.tensors` with a cut for each.
+///
+/// # Errors
+/// See [`SubsetError`].
+pub fn subset_cut(
+    header: &Header,
+    source: &[u8],
+    chosen: &[(usize, Cut)],
+) -> Result<Subset, SubsetError> {
+    let mut order: Vec<&(usize, Cut)> = chosen.iter().collect();
+    order.sort_unstable_by_key(|(position, _)| *position);
+    if let Some(pair) = order.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(SubsetError::Choice(pair[0].0));
     }
-    if let Some(&position) = order.last().filter(|&&last| last >= header.tensors.len()) {
-        return Err(SubsetError::Choice(position));
+    if let Some((position, _)) = order.last().filter(|(at, _)| *at >= header.tensors.len()) {
+        return Err(SubsetError::Choice(*position));
     }
+    if header.format == Format::Safetensors {
+        let alignment = |position: usize| header.tensors[position].dtype.alignment();
+        order.sort_by_key(|(position, _)| std::cmp::Reverse(alignment(*position)));
+    }
+    let placed = order
+        .into_iter()
+        .map(|(position, cut)| place(header, *position, cut))
+        .collect::<Result<Vec<_>, _>>()?;
     match header.format {
-        Format::Safetensors => safetensors_subset(header, order),
-        Format::Gguf { version } => gguf_subset(header, version, source, order),
+        Format::Safetensors => safetensors_subset(header, placed),
+        Format::Gguf { version } => gguf_subset(header, version, source, placed),
     }
 }
 
-fn safetensors_subset(header: &Header, mut order: Vec<usize>) -> Result<Subset, SubsetError> {
-    order.sort_by_key(|&position| std::cmp::Reverse(header.tensors[position].dtype.alignment()));
+/// A tensor that has no offset yet.
+fn place(header: &Header, position: usize, cut: &Cut) -> Result<Placed, SubsetError> {
+    let tensor = &header.tensors[position];
+    let (shape, runs) = cut.of(tensor).map_err(|cause| SubsetError::Cut {
+        tensor: tensor.name.clone(),
+        cause,
+    })?;
+    Ok(Placed {
+        tensor: position,
+        source: tensor.range,
+        len: runs.iter().map(|runs| runs.bytes()).sum(),
+        runs,
+        shape,
+        offset: 0,
+    })
+}
+
+fn safetensors_subset(header: &Header, mut tensors: Vec<Placed>) -> Result<Subset, SubsetError> {
     let mut end = 0;
-    let ranges: Vec<_> = order
-        .iter()
-        .map(|&position| {
-            let start = end;
-            end += header.tensors[position].range.len();
-            (start, end)
-        })
-        .collect();
+    for placed in &mut tensors {
+        placed.offset = end;
+        end += placed.len;
+    }
     let mut bytes = vec![0; safetensors::LENGTH_BYTES];
-    write_json(&mut bytes, header, &order, &ranges).expect("a Vec takes everything");
+    write_json(&mut bytes, header, &tensors).expect("a Vec takes everything");
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     let json_len = (bytes.len() - safetensors::LENGTH_BYTES) as u64;
     if json_len > limits::HEADER_BYTES_MAX {
@@ -94,15 +143,9 @@ fn safetensors_subset(header: &Header, mut order: Vec<usize>) -> Result<Subset, 
     }
     bytes[..8].copy_from_slice(&json_len.to_le_bytes());
     let data = bytes.len() as u64;
-    let tensors = order
-        .iter()
-        .zip(&ranges)
-        .map(|(&tensor, &(start, _))| Placed {
-            tensor,
-            source: header.tensors[tensor].range,
-            offset: data + start,
-        })
-        .collect();
+    for placed in &mut tensors {
+        placed.offset += data;
+    }
     Ok(Subset {
         header: bytes,
         tensors,
@@ -117,11 +160,11 @@ struct Info<'t> {
     data_offsets: (u64, u64),
 }
 
+/// `tensors` have offsets that count from the start of the data.
 fn write_json(
     out: &mut Vec<u8>,
     header: &Header,
-    order: &[usize],
-    ranges: &[(u64, u64)],
+    tensors: &[Placed],
 ) -> Result<(), serde_json::Error> {
     let mut serializer = serde_json::Serializer::new(out);
     let mut map = serializer.serialize_map(None)?;
@@ -130,16 +173,14 @@ fn write_json(
     {
         map.serialize_entry(safetensors::METADATA_KEY, metadata)?;
     }
-    for (&position, &data_offsets) in order.iter().zip(ranges) {
-        let Tensor {
-            name, dtype, shape, ..
-        } = &header.tensors[position];
+    for placed in tensors {
+        let Tensor { name, dtype, .. } = &header.tensors[placed.tensor];
         map.serialize_entry(
             name,
             &Info {
                 dtype: *dtype,
-                shape,
-                data_offsets,
+                shape: &placed.shape,
+                data_offsets: (placed.offset, placed.offset + placed.len),
             },
         )?;
     }
@@ -150,7 +191,7 @@ fn gguf_subset(
     header: &Header,
     version: u32,
     source: &[u8],
-    order: Vec<usize>,
+    mut tensors: Vec<Placed>,
 ) -> Result<Subset, SubsetError> {
     let entries = match &header.metadata {
         Metadata::Gguf(entries) => entries.as_slice(),
@@ -159,7 +200,7 @@ fn gguf_subset(
     let alignment = gguf::alignment(entries).expect("parse() checked it");
     let mut bytes = gguf::MAGIC.to_vec();
     bytes.extend(version.to_le_bytes());
-    bytes.extend((order.len() as u64).to_le_bytes());
+    bytes.extend((tensors.len() as u64).to_le_bytes());
     bytes.extend((entries.len() as u64).to_le_bytes());
     for entry in entries {
         let (needed, found) = (header.len, source.len() as u64);
@@ -171,24 +212,18 @@ fn gguf_subset(
         );
     }
     let mut end = 0;
-    let mut starts = Vec::with_capacity(order.len());
-    for &position in &order {
-        let Tensor {
-            name,
-            dtype,
-            shape,
-            range,
-        } = &header.tensors[position];
+    for placed in &mut tensors {
+        let Tensor { name, dtype, .. } = &header.tensors[placed.tensor];
         let id = dtype.ggml_id().expect("a GGUF header has GGUF types");
-        let rank = u32::try_from(shape.len()).expect("parse() bounds the rank");
+        let rank = u32::try_from(placed.shape.len()).expect("parse() bounds the rank");
         bytes.extend((name.len() as u64).to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.extend(rank.to_le_bytes());
-        bytes.extend(shape.iter().rev().flat_map(|dim| dim.to_le_bytes()));
+        bytes.extend(placed.shape.iter().rev().flat_map(|dim| dim.to_le_bytes()));
         bytes.extend(id.to_le_bytes());
         bytes.extend(u64::to_le_bytes(end));
-        starts.push(end);
-        end = (end + range.len()).next_multiple_of(alignment);
+        placed.offset = end;
+        end = (end + placed.len).next_multiple_of(alignment);
     }
     while !(bytes.len() as u64).is_multiple_of(alignment) {
         bytes.push(0);
@@ -197,15 +232,9 @@ fn gguf_subset(
     if data > limits::HEADER_BYTES_MAX {
         return Err(SubsetError::TooLong(data));
     }
-    let tensors = order
-        .iter()
-        .zip(starts)
-        .map(|(&tensor, start)| Placed {
-            tensor,
-            source: header.tensors[tensor].range,
-            offset: data + start,
-        })
-        .collect();
+    for placed in &mut tensors {
+        placed.offset += data;
+    }
     Ok(Subset {
         header: bytes,
         tensors,
