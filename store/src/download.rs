@@ -184,9 +184,10 @@ impl Download {
         };
         let outboards = Outboards::new(&plan, &list);
         let wanted = |chunk| {
-            plan.wanted(chunk)
-                .iter()
-                .map(|r| r.len() as u64)
+            let len = list.lengths[chunk as usize];
+            let pieces = each(plan.pieces(chunk));
+            pieces
+                .map(|piece| plan.wanted_bytes(chunk, &piece_range(piece, len)))
                 .sum::<u64>()
         };
         let mut download = Self {
@@ -236,18 +237,43 @@ impl Download {
         self.done_bytes.load(Ordering::Relaxed)
     }
 
-    /// What is to be fetched: ranges of chunks (by their number in the list) in whole groups of 16 KiB, cut
-    /// at the end of the chunk. Content that comes twice, in this file or in those that share its
-    /// [`Packs`], is asked for once.
+    /// What is to be fetched: ranges of chunks (by their number in the list) in blocks of 1 KiB, cut at the
+    /// end of the chunk. Content that comes twice, in this file or in those that share its [`Packs`], is
+    /// asked for once.
     pub fn missing(&self) -> Vec<(u32, Range<u32>)> {
+        self.missing_some(usize::MAX)
+    }
+
+    /// The first of what is to be fetched: chunks, until there are `ranges` of them. A cut by columns has
+    /// millions, which a caller fetches in rounds: when they are there, the next ones are the first.
+    pub fn missing_some(&self, ranges: usize) -> Vec<(u32, Range<u32>)> {
         let coverage = lock(&self.coverage);
         let relied = lock(&self.relied);
-        let chunks = self.plan.chunks().filter(|c| !relied.contains(c));
-        let missing = chunks.flat_map(|chunk| {
-            let ranges = coverage.missing(&self.plan, chunk, self.len_of(chunk));
-            ranges.into_iter().map(move |range| (chunk, range))
-        });
-        missing.collect()
+        let mut missing = Vec::new();
+        for chunk in self.plan.chunks().filter(|c| !relied.contains(c)) {
+            if missing.len() >= ranges {
+                break;
+            }
+            let of_chunk = coverage.missing(&self.plan, chunk, self.len_of(chunk));
+            missing.extend(of_chunk.into_iter().map(|range| (chunk, range)));
+        }
+        missing
+    }
+
+    /// Wanted bytes that are neither here nor left to another download.
+    pub fn missing_bytes(&self) -> u64 {
+        let coverage = lock(&self.coverage);
+        let relied = lock(&self.relied);
+        let missing = self
+            .plan
+            .chunks()
+            .filter(|c| !relied.contains(c))
+            .map(|chunk| {
+                let open = |piece: &u8| !coverage.is_done(chunk, 1 << piece);
+                let pieces = each(self.plan.pieces(chunk)).filter(open);
+                self.bytes_of(chunk, pieces)
+            });
+        missing.sum()
     }
 
     /// Ends the download: makes the file durable, gives it its name, and makes it known to the store.
@@ -369,7 +395,7 @@ impl Download {
             return Err(outside);
         };
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = coverage::pieces_wanted(&self.plan.wanted(chunk));
+        let wanted = self.plan.pieces(chunk);
         let done = |pieces| lock(&self.coverage).is_done(chunk, pieces & wanted);
         match &*state {
             State::Kept(_) | State::Held | State::Ended => Ok(()),
@@ -485,41 +511,43 @@ impl Download {
         chunk: u32,
         piece: u8,
     ) -> Result<[u8; 32], DownloadError> {
-        let (len, wanted) = (self.len_of(chunk), self.plan.wanted(chunk));
+        let len = self.len_of(chunk);
         let bytes = output.gather(&self.plan, chunk, &piece_range(piece, len))?;
         let bytes = bytes.ok_or_else(|| DownloadError::Changed {
             path: output.path().to_owned(),
         })?;
-        Ok(piece_hash(&wanted, len, piece, &bytes))
+        Ok(piece_hash(&self.plan, chunk, len, piece, &bytes))
     }
 
     fn len_of(&self, chunk: u32) -> u32 {
         self.list.lengths[chunk as usize]
     }
 
+    /// Wanted bytes of some pieces of a chunk.
+    fn bytes_of(&self, chunk: u32, pieces: impl Iterator<Item = u8>) -> u64 {
+        let len = self.len_of(chunk);
+        pieces
+            .map(|piece| self.plan.wanted_bytes(chunk, &piece_range(piece, len)))
+            .sum()
+    }
+
     /// Marks pieces as done; whether any was not.
     fn mark(&self, chunk: u32, pieces: u16) -> bool {
-        let (len, wanted) = (self.len_of(chunk), self.plan.wanted(chunk));
         let mut coverage = lock(&self.coverage);
         let new = each(pieces).filter(|piece| !coverage.is_done(chunk, 1 << piece));
-        let bytes = new
-            .map(|piece| overlap(&wanted, &piece_range(piece, len)))
-            .sum();
+        let bytes = self.bytes_of(chunk, new);
         self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
         coverage.mark(chunk, pieces)
     }
 
     fn mark_all(&self, chunk: u32) {
-        self.mark(chunk, coverage::pieces_wanted(&self.plan.wanted(chunk)));
+        self.mark(chunk, self.plan.pieces(chunk));
     }
 
     fn forget(&self, chunk: u32) {
-        let (len, wanted) = (self.len_of(chunk), self.plan.wanted(chunk));
         let mut coverage = lock(&self.coverage);
         let done = (0..16).filter(|piece| coverage.is_done(chunk, 1 << piece));
-        let bytes = done
-            .map(|piece| overlap(&wanted, &piece_range(piece, len)))
-            .sum();
+        let bytes = self.bytes_of(chunk, done);
         self.done_bytes.fetch_sub(bytes, Ordering::Relaxed);
         coverage.forget(chunk);
     }
@@ -552,16 +580,6 @@ fn remove_traces(disk: &dyn Disk, state: &mut State, journal: Option<&Journal>) 
     if let Output::Part(part) = &output {
         part.discard();
     }
-}
-
-/// Bytes of sorted ranges that lie in `range`.
-fn overlap(ranges: &[Range<u32>], range: &Range<u32>) -> u64 {
-    let part = |r: &Range<u32>| {
-        r.end
-            .min(range.end)
-            .saturating_sub(r.start.max(range.start))
-    };
-    ranges.iter().map(|r| u64::from(part(r))).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

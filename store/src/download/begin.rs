@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Download, DownloadError, JournalHeader, JournalRecord, Options, Packs, SMALL_BYTES, State, all,
-    coverage::{self, piece_hash, piece_range, pieces_of},
+    coverage::{piece_hash, piece_range, pieces_of},
     folder::{self, There},
     journal::{self, Journal},
     lock,
@@ -286,8 +286,7 @@ impl Download {
         let mut chunks: BTreeMap<u32, BTreeMap<u8, [u8; 32]>> = BTreeMap::new();
         for record in records {
             let known = self.plan.first(record.chunk) == Some(record.chunk);
-            let wanted = || coverage::pieces_wanted(&self.plan.wanted(record.chunk));
-            if known && wanted() & (1 << record.piece) != 0 {
+            if known && self.plan.pieces(record.chunk) & (1 << record.piece) != 0 {
                 let pieces = chunks.entry(record.chunk).or_default();
                 pieces.insert(record.piece, record.hash);
             }
@@ -309,14 +308,14 @@ impl Download {
         chunk: u32,
         pieces: &BTreeMap<u8, [u8; 32]>,
     ) -> Result<Vec<JournalRecord>, DownloadError> {
-        let (len, wanted) = (self.len_of(chunk), self.plan.wanted(chunk));
+        let len = self.len_of(chunk);
         let record = |(piece, hash): (&u8, &[u8; 32])| JournalRecord {
             chunk,
             piece: *piece,
             hash: *hash,
         };
         let every = pieces_of(&(0..len)).count_ones() as usize == pieces.len();
-        if every && coverage::is_whole(&wanted, &(0..len)) {
+        if every && self.plan.is_whole(chunk, &(0..len)) {
             // the chunk is complete: hashed as such, with its outboard
             let bytes = output.gather(&self.plan, chunk, &(0..len))?;
             if let Some((root, pairs)) = bytes.map(|bytes| outboard::compute(&bytes))
@@ -329,7 +328,8 @@ impl Download {
         let mut kept = Vec::new();
         for (piece, hash) in pieces {
             let bytes = output.gather(&self.plan, chunk, &piece_range(*piece, len))?;
-            if bytes.is_some_and(|bytes| piece_hash(&wanted, len, *piece, &bytes) == *hash) {
+            let found = bytes.map(|bytes| piece_hash(&self.plan, chunk, len, *piece, &bytes));
+            if found.as_ref() == Some(hash) {
                 kept.push(record((piece, hash)));
             }
         }

@@ -4,14 +4,17 @@
 //! A piece is *done* once all of it that is wanted was written and journalled; bits never go back, but
 //! for chunks whose bytes turn out to have changed on disk.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ops::Range,
+};
 
 use blake3::{
     Hasher,
     hazmat::{self, HasherExt as _, Mode},
 };
 
-use super::layout::{Plan, merge};
+use super::layout::Plan;
 use crate::{
     ChunkHash,
     limits::{GROUP_BYTES, PIECE_BYTES},
@@ -53,6 +56,41 @@ impl Blocks {
         blocks
     }
 
+    /// The blocks of a piece of which something is wanted.
+    fn needed(plan: &Plan, chunk: u32, len: u32, piece: u8) -> Self {
+        let mut blocks = Self::default();
+        for span in plan.spans(chunk, &piece_range(piece, len)) {
+            for part in span.parts() {
+                blocks.add(&Self::of(piece, &part, len, false));
+            }
+        }
+        blocks
+    }
+
+    /// Those that are not in `other`, as ranges of a chunk of `len` bytes, behind those in `out`.
+    fn without(&self, other: &Self, piece: u8, len: u32, out: &mut Vec<Range<u32>>) {
+        let start = piece_range(piece, len).start;
+        for (word, at) in self
+            .0
+            .iter()
+            .zip(&other.0)
+            .map(|(a, b)| a & !b)
+            .zip(0_u32..)
+        {
+            let mut bits = word;
+            while bits != 0 {
+                let from = bits.trailing_zeros();
+                let count = (bits >> from).trailing_ones();
+                let first = start + (at * 64 + from) * BLOCK;
+                push(out, first..(first + count * BLOCK).min(len));
+                if from + count == 64 {
+                    break;
+                }
+                bits = bits >> (from + count) << (from + count);
+            }
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         for (word, more) in self.0.iter_mut().zip(other.0) {
             *word |= more;
@@ -67,9 +105,20 @@ impl Blocks {
     }
 }
 
+/// Adds a range behind all others, joining it with the last one if it touches it.
+fn push(ranges: &mut Vec<Range<u32>>, range: Range<u32>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
 /// A piece that came in part.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Partial {
+    /// What must come.
+    needed: Blocks,
+    /// What came.
     blocks: Blocks,
     /// Its chaining value, once a pair of the outboard told it.
     value: Option<[u8; 32]>,
@@ -134,26 +183,31 @@ impl Coverage {
         range: Range<u32>,
         values: &[(u8, [u8; 32])],
     ) -> Vec<Complete> {
-        let wanted = plan.wanted(chunk);
         let mut out = Vec::new();
-        for piece in each(pieces_of(&range) & pieces_wanted(&wanted)) {
+        for piece in each(pieces_of(&range) & plan.pieces(chunk)) {
             if self.is_done(chunk, 1 << piece) {
                 continue;
             }
             let value = values.iter().find(|(p, _)| *p == piece).map(|(_, v)| *v);
-            let mut needed = Blocks::default();
-            for range in &wanted {
-                needed.add(&Blocks::of(piece, range, len, false));
-            }
             let new = Blocks::of(piece, &range, len, true);
-            if new.covers(&needed) && !self.partial.contains_key(&(chunk, piece)) {
-                out.push(Complete { piece, value });
-                continue;
-            }
-            let partial = self.partial.entry((chunk, piece)).or_default();
+            let partial = match self.partial.entry((chunk, piece)) {
+                Entry::Occupied(partial) => partial.into_mut(),
+                Entry::Vacant(place) => {
+                    let needed = Blocks::needed(plan, chunk, len, piece);
+                    if new.covers(&needed) {
+                        out.push(Complete { piece, value });
+                        continue;
+                    }
+                    place.insert(Partial {
+                        needed,
+                        blocks: Blocks::default(),
+                        value: None,
+                    })
+                }
+            };
             partial.blocks.add(&new);
             partial.value = partial.value.or(value);
-            if partial.blocks.covers(&needed) {
+            if partial.blocks.covers(&partial.needed) {
                 let value = partial.value;
                 out.push(Complete { piece, value });
             }
@@ -161,32 +215,26 @@ impl Coverage {
         out
     }
 
-    /// What of a chunk is missing: groups of 16 KiB, cut at the chunk's end, merged.
+    /// What of a chunk is missing: blocks of 1 KiB, cut at the chunk's end, merged.
     pub(super) fn missing(&self, plan: &Plan, chunk: u32, len: u32) -> Vec<Range<u32>> {
-        let mut groups = Vec::new();
-        for range in plan.wanted(chunk) {
-            let first = range.start / GROUP_BYTES;
-            for group in first..range.end.div_ceil(GROUP_BYTES) {
-                let group = group * GROUP_BYTES..((group + 1) * GROUP_BYTES).min(len);
-                if !self.has(chunk, len, &range, &group) {
-                    groups.push(group);
+        let mut out = Vec::new();
+        for piece in each(plan.pieces(chunk) & !self.done[chunk as usize]) {
+            match self.partial.get(&(chunk, piece)) {
+                Some(partial) => partial
+                    .needed
+                    .without(&partial.blocks, piece, len, &mut out),
+                None if plan.is_whole(chunk, &piece_range(piece, len)) => {
+                    push(&mut out, piece_range(piece, len));
                 }
+                None => Blocks::needed(plan, chunk, len, piece).without(
+                    &Blocks::default(),
+                    piece,
+                    len,
+                    &mut out,
+                ),
             }
         }
-        merge(groups.into_iter())
-    }
-
-    /// Whether all of `group` that lies in `wanted` is there.
-    fn has(&self, chunk: u32, len: u32, wanted: &Range<u32>, group: &Range<u32>) -> bool {
-        // a piece is made of whole groups
-        let piece = piece_of(group.start);
-        if self.is_done(chunk, 1 << piece) {
-            return true;
-        }
-        self.partial.get(&(chunk, piece)).is_some_and(|partial| {
-            let part = wanted.start.max(group.start)..wanted.end.min(group.end);
-            partial.blocks.covers(&Blocks::of(piece, &part, len, false))
-        })
+        out
     }
 }
 
@@ -209,23 +257,18 @@ pub(super) fn pieces_of(range: &Range<u32>) -> u16 {
     (piece_of(range.start)..=piece_of(range.end - 1)).fold(0, |bits, piece| bits | (1 << piece))
 }
 
-pub(super) fn pieces_wanted(wanted: &[Range<u32>]) -> u16 {
-    wanted.iter().fold(0, |bits, range| bits | pieces_of(range))
-}
-
 /// The numbers of the bits that are set.
 pub(super) fn each(bits: u16) -> impl Iterator<Item = u8> {
     (0..16).filter(move |bit| bits & (1 << bit) != 0)
 }
 
-/// The hash of a piece in the journal.
+/// The hash of a piece in the journal; `bytes` are those of it that are wanted, one after the other.
 ///
 /// Of a piece that is wanted whole it is the value that the chunk's hash tree has for it (the chunk's
-/// hash, if it is the only piece), which comes with the outboard; else the hash of its wanted bytes, one
-/// after the other.
-pub(super) fn piece_hash(wanted: &[Range<u32>], len: u32, piece: u8, bytes: &[u8]) -> [u8; 32] {
+/// hash, if it is the only piece), which comes with the outboard; else the hash of its wanted bytes.
+pub(super) fn piece_hash(plan: &Plan, chunk: u32, len: u32, piece: u8, bytes: &[u8]) -> [u8; 32] {
     let range = piece_range(piece, len);
-    if is_whole(wanted, &range) && len > PIECE_BYTES {
+    if len > PIECE_BYTES && plan.is_whole(chunk, &range) {
         let mut hasher = Hasher::new();
         hasher
             .set_input_offset(u64::from(range.start))
@@ -233,13 +276,6 @@ pub(super) fn piece_hash(wanted: &[Range<u32>], len: u32, piece: u8, bytes: &[u8
         return hasher.finalize_non_root();
     }
     *ChunkHash::of(bytes).as_bytes()
-}
-
-/// Whether all of `range` is wanted.
-pub(super) fn is_whole(wanted: &[Range<u32>], range: &Range<u32>) -> bool {
-    wanted
-        .iter()
-        .any(|w| w.start <= range.start && range.end <= w.end)
 }
 
 /// The journal's hashes of those pieces in `range` that need no hashing: `parents` tell them.
@@ -251,9 +287,8 @@ pub(super) fn known_values(
     parents: &[Parent],
 ) -> Vec<(u8, [u8; 32])> {
     let (hash, len) = (&list.hashes[chunk as usize], list.lengths[chunk as usize]);
-    let wanted = plan.wanted(chunk);
     each(pieces_of(range))
-        .filter(|piece| is_whole(&wanted, &piece_range(*piece, len)))
+        .filter(|piece| plan.is_whole(chunk, &piece_range(*piece, len)))
         .filter_map(|piece| {
             if len <= PIECE_BYTES {
                 return Some((piece, *hash.as_bytes()));
@@ -321,12 +356,8 @@ mod tests {
             for (piece, value) in known {
                 let range = piece_range(piece, len);
                 let bytes = &data[range.start as usize..range.end as usize];
-                let all = 0..len;
-                assert_eq!(
-                    value,
-                    piece_hash(&[all], len, piece, bytes),
-                    "{len} {piece}"
-                );
+                let again = piece_hash(&plan, 0, len, piece, bytes);
+                assert_eq!(value, again, "{len} {piece}");
             }
         }
     }
@@ -341,7 +372,7 @@ mod tests {
         let mut coverage = Coverage::new(1);
         assert!(coverage.add(&plan, 0, 40_000, 0..512, &[]).is_empty());
         assert!(coverage.add(&plan, 0, 40_000, 512..40_000, &[]).is_empty());
-        assert_eq!(coverage.missing(&plan, 0, 40_000), vec![0..16_384]);
+        assert_eq!(coverage.missing(&plan, 0, 40_000), vec![0..1024]);
         let complete = coverage.add(&plan, 0, 40_000, 0..1024, &[]);
         assert_eq!(complete.len(), 1);
         coverage.mark(0, 1);

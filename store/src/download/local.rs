@@ -1,8 +1,13 @@
 //! What a download takes from the store itself, before anything is fetched.
 
-use std::{ops::Range, sync::PoisonError};
+use std::sync::PoisonError;
 
-use super::{Download, DownloadError, Output, State, all, coverage, lock};
+use super::{
+    Download, DownloadError, Output, State, all,
+    coverage::{each, piece_range},
+    layout::merge,
+    lock,
+};
 use crate::{
     ErrorKind,
     outboard::{self, Outboard},
@@ -22,10 +27,9 @@ impl Download {
         let before = self.done_bytes();
         let missing: Vec<u32> = {
             let coverage = lock(&self.coverage);
-            let wanted = |chunk: u32| coverage::pieces_wanted(&self.plan.wanted(chunk));
             let chunks = self.plan.chunks();
             chunks
-                .filter(|chunk| !coverage.is_done(*chunk, wanted(*chunk)))
+                .filter(|chunk| !coverage.is_done(*chunk, self.plan.pieces(*chunk)))
                 .collect()
         };
         match &*state {
@@ -77,8 +81,7 @@ impl Download {
         let wrong = || {
             tracing::error!(%hash, "the store holds wrong bytes for a chunk; it is fetched (`lode scrub` finds it)");
         };
-        let wanted = self.plan.wanted(chunk);
-        if coverage::is_whole(&wanted, &(0..len)) {
+        if self.plan.is_whole(chunk, &(0..len)) {
             let bytes = reader.read(0..len)?;
             let (root, pairs) = outboard::compute(&bytes);
             if root != hash {
@@ -96,15 +99,19 @@ impl Download {
             wrong();
             return Ok(());
         };
-        for range in wanted {
-            let groups: Range<u32> = outboard.around(range);
-            let bytes = reader.read(groups.clone())?;
-            if outboard.verify(groups.start, &bytes).is_err() {
-                wrong();
-                return Ok(());
+        for piece in each(self.plan.pieces(chunk)) {
+            // columns want something of nearly every group: each is read and hashed once
+            let wanted = self.plan.wanted(chunk, &piece_range(piece, len));
+            let groups = wanted.into_iter().map(|range| outboard.around(range));
+            for groups in merge(groups) {
+                let bytes = reader.read(groups.clone())?;
+                if outboard.verify(groups.start, &bytes).is_err() {
+                    wrong();
+                    return Ok(());
+                }
+                output.spread(&self.plan, chunk, groups.start, &bytes)?;
+                self.wrote(output, chunk, &groups, &[])?;
             }
-            output.spread(&self.plan, chunk, groups.start, &bytes)?;
-            self.wrote(output, chunk, &groups, &[])?;
         }
         Ok(())
     }

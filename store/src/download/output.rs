@@ -10,7 +10,7 @@ use std::{
 use super::{
     DownloadError,
     folder::{self, There},
-    layout::Plan,
+    layout::{Plan, Span},
 };
 use crate::{
     Store,
@@ -139,14 +139,22 @@ impl Output {
         offset: u32,
         data: &[u8],
     ) -> Result<(), DownloadError> {
-        let end = offset as usize + data.len();
-        for segment in plan.segments(chunk) {
-            let start = segment.range.start.max(offset);
-            let end = (segment.range.end as usize).min(end);
-            if (start as usize) < end {
-                let at = segment.offset + u64::from(start - segment.range.start);
-                self.write_at(at, &data[(start - offset) as usize..end - offset as usize])?;
+        let end = u32::try_from(data.len())
+            .ok()
+            .and_then(|len| offset.checked_add(len));
+        let range = offset..end.ok_or(DownloadError::OutOfChunk { chunk, offset })?;
+        for span in plan.spans(chunk, &range) {
+            let mut parts = span
+                .parts()
+                .map(|part| &data[(part.start - offset) as usize..(part.end - offset) as usize]);
+            let Some(first) = parts.next() else { continue };
+            if first.len() as u64 == span.len {
+                self.write_at(span.target, first)?;
+                continue;
             }
+            // runs lie side by side in the target: one write for all of them
+            let bytes = std::iter::once(first).chain(parts).flatten();
+            self.write_at(span.target, &bytes.copied().collect::<Vec<u8>>())?;
         }
         Ok(())
     }
@@ -159,37 +167,50 @@ impl Output {
         chunk: u32,
         range: &Range<u32>,
     ) -> Result<Option<Vec<u8>>, DownloadError> {
-        let mut out = Vec::with_capacity(range.len());
-        let mut filled = range.start;
-        for segment in plan.segments(chunk) {
-            let start = segment.range.start.max(range.start);
-            let end = segment.range.end.min(range.end);
-            if start >= end {
-                continue;
-            }
-            let mut bytes = vec![0; (end - start) as usize];
-            let at = segment.offset + u64::from(start - segment.range.start);
-            match self.read_at(at, &mut bytes) {
-                Err(DownloadError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::UnexpectedEof =>
-                {
-                    return Ok(None);
-                }
-                done => done?,
-            }
-            let mut new = 0;
-            if start < filled {
-                // sorted by start: what lies before `filled` was read, and is the end of `out`
-                new = (filled.min(end) - start) as usize;
-                let at = out.len() - (filled - start) as usize;
-                if out[at..at + new] != bytes[..new] {
-                    return Ok(None);
-                }
-            }
-            out.extend_from_slice(&bytes[new..]);
-            filled = filled.max(end);
+        let mut spans = plan.spans(chunk, range).peekable();
+        let Some(first) = spans.next() else {
+            return Ok(Some(Vec::new()));
+        };
+        if spans.peek().is_none() {
+            // the target has them in the order of the chunk
+            return self.read_span(&first);
         }
-        Ok(Some(out))
+        let mut bytes = vec![0; range.len()];
+        let mut filled = vec![false; range.len()];
+        for span in std::iter::once(first).chain(spans) {
+            let Some(found) = self.read_span(&span)? else {
+                return Ok(None);
+            };
+            let mut rest = &found[..];
+            for part in span.parts() {
+                let (found, after) = rest.split_at(part.len());
+                rest = after;
+                let at = (part.start - range.start) as usize..(part.end - range.start) as usize;
+                let places = bytes[at.clone()].iter_mut().zip(&mut filled[at]);
+                for ((byte, filled), found) in places.zip(found) {
+                    if std::mem::replace(filled, true) && *byte != *found {
+                        return Ok(None);
+                    }
+                    *byte = *found;
+                }
+            }
+        }
+        let wanted = bytes.into_iter().zip(filled);
+        let wanted = wanted.filter_map(|(byte, filled)| filled.then_some(byte));
+        Ok(Some(wanted.collect()))
+    }
+
+    fn read_span(&self, span: &Span) -> Result<Option<Vec<u8>>, DownloadError> {
+        let len = usize::try_from(span.len).expect("at most the bytes of a chunk");
+        let mut bytes = vec![0; len];
+        match self.read_at(span.target, &mut bytes) {
+            Err(DownloadError::Io { source, .. })
+                if source.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Ok(None)
+            }
+            done => done.map(|()| Some(bytes)),
+        }
     }
 
     /// Makes sure that the outboard of a chunk that is wholly there is: checks it, or computes it again.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Download, State,
-    coverage::{each, is_whole, piece_range, pieces_of},
+    coverage::{each, piece_range, pieces_of},
     lock,
 };
 use crate::outboard;
@@ -30,7 +30,7 @@ impl Download {
             return 0;
         };
         let len = self.len_of(chunk);
-        if !output.has_outboards() || !is_whole(&self.plan.wanted(chunk), &(0..len)) {
+        if !output.has_outboards() || !self.plan.is_whole(chunk, &(0..len)) {
             return 0;
         }
         lock(&self.coverage).done(chunk) & pieces_of(&(0..len))

@@ -5,6 +5,7 @@
 
 use std::{fs, path::Path};
 
+use lode_tensors::{ByteRange, Runs};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::*;
@@ -54,6 +55,15 @@ impl Source {
         let before = &self.list.lengths[..chunk as usize];
         let at: usize = before.iter().map(|len| *len as usize).sum();
         &self.bytes[at..at + self.list.lengths[chunk as usize] as usize]
+    }
+
+    /// A range of a chunk that goes to `offset`.
+    pub(super) fn segment(&self, chunk: u32, range: Range<u32>, offset: u64) -> Segment {
+        let before = &self.list.lengths[..chunk as usize];
+        let at: u64 = before.iter().map(|len| u64::from(*len)).sum();
+        let (start, end) = (at + u64::from(range.start), at + u64::from(range.end));
+        let runs = Runs::of(ByteRange { start, end }).unwrap();
+        Segment { runs, offset }
     }
 
     /// The pairs above and in a range of a chunk.
@@ -582,16 +592,11 @@ fn an_empty_file_is_a_file() {
 fn layouts_with_gaps_or_outside_of_chunks_are_refused() {
     let home = Home::new();
     let source = Source::new(&[1000, 1000], 1);
-    let segment = |chunk, range: Range<u32>, offset| Segment {
-        chunk,
-        range,
-        offset,
-    };
+    let segment = |chunk, range, offset| source.segment(chunk, range, offset);
     for segments in [
         vec![segment(0, 0..1000, 1)],
-        vec![segment(0, 0..1001, 0)],
-        vec![segment(2, 0..1, 0)],
-        vec![segment(0, 5..5, 0)],
+        vec![segment(1, 0..1001, 0)],
+        vec![segment(1, 1000..1001, 0)],
         vec![segment(0, 0..500, 0), segment(1, 0..500, 400)],
         vec![segment(0, 0..500, 0), segment(1, 0..500, 0)],
     ] {

@@ -8,12 +8,26 @@ use bytes::Bytes;
 
 use super::*;
 
-/// A file made of a header and random ranges of chunks, and what it must be.
+/// A file made of a header, random ranges of chunks and random columns, and what it must be.
 fn random_layout(source: &Source, random: &mut StdRng) -> (Layout, Vec<u8>) {
     let header = vec![b'h'; random.random_range(0..3000)];
     let mut bytes = header.clone();
     let mut segments = Vec::new();
     for _ in 0..random.random_range(1..8) {
+        let offset = bytes.len() as u64;
+        if random.random_bool(0.4) {
+            let size = source.bytes.len() as u64;
+            let step = random.random_range(1..=size.min(70_000));
+            let len = random.random_range(1..=step);
+            let start = random.random_range(0..=size - step);
+            let count = random.random_range(1..=((size - start) / step).min(2000));
+            let runs = Runs::new(start, len, step, count).unwrap();
+            for part in runs.inside(runs.span()) {
+                bytes.extend_from_slice(part.range.of(&source.bytes).unwrap());
+            }
+            segments.push(Segment { runs, offset });
+            continue;
+        }
         let chunk = random.random_range(0..source.list.len() as u32);
         let len = source.list.lengths[chunk as usize];
         let start = random.random_range(0..len);
@@ -22,13 +36,8 @@ fn random_layout(source: &Source, random: &mut StdRng) -> (Layout, Vec<u8>) {
             1 => start..random.random_range(start + 1..=len),
             _ => start..(start + 3000).min(len),
         };
-        let offset = bytes.len() as u64;
         bytes.extend_from_slice(&source.chunk(chunk)[range.start as usize..range.end as usize]);
-        segments.push(Segment {
-            chunk,
-            range,
-            offset,
-        });
+        segments.push(source.segment(chunk, range, offset));
     }
     (
         Layout::parts(vec![(0, Bytes::from(header))], segments),
@@ -51,7 +60,12 @@ fn random_layouts_in_random_order_with_interruptions_end_with_the_right_bytes() 
         let lengths: Vec<u32> = (0..random.random_range(1..6))
             .map(|_| random.random_range(1..3 << 20))
             .collect();
-        let source = Source::new(&lengths, seed);
+        let mut source = Source::new(&lengths, seed);
+        if random.random_bool(0.3) {
+            // content that comes twice
+            let bytes = [&source.bytes[..], source.chunk(0)].concat();
+            source = Source::of(bytes, &[&lengths[..], &lengths[..1]].concat());
+        }
         let (layout, expected) = match random.random_range(0..3) {
             0 => (Layout::whole(&source.list), source.bytes.clone()),
             _ => random_layout(&source, &mut random),

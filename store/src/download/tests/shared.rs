@@ -197,11 +197,7 @@ fn what_was_left_to_a_download_that_failed_is_missing() {
 fn the_store_takes_some_chunks_of_a_file_but_no_parts_of_chunks() {
     let home = Home::new();
     let source = Source::new(&LENGTHS, 1);
-    let segment = |chunk, range: Range<u32>, offset| Segment {
-        chunk,
-        range,
-        offset,
-    };
+    let segment = |chunk, range, offset| source.segment(chunk, range, offset);
     let begin = |segments| {
         let layout = Layout::parts(Vec::new(), segments);
         let (list, options) = (source.list.clone(), Options::default());
