@@ -34,6 +34,7 @@ mod packs;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use error::DownloadError;
 pub use folder::{LinkWritten, write_link};
@@ -134,6 +135,8 @@ pub struct Download {
     /// What others leave to this download.
     expected: Option<Expected>,
     claim: Option<Claim>,
+    /// Names the download where it writes a part of a file: under it is noted what was written.
+    part_key: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -145,6 +148,8 @@ enum State {
         own: bool,
     },
     Kept(Box<KeptFile>),
+    /// A part of a file that was written before.
+    KeptPart,
     Held,
     Ended,
 }
@@ -202,6 +207,7 @@ impl Download {
             relied: Mutex::default(),
             expected: None,
             claim: None,
+            part_key: None,
             outboards,
             list,
             plan,
@@ -326,12 +332,20 @@ impl Download {
                     writer.seal(&table, self.outboards.len)?,
                 ))
             }
+            State::KeptPart => Ok(Finished::File {
+                path: path(),
+                place: None,
+                kept: true,
+            }),
             State::Writing(Output::Part(part)) => {
-                let place = if self.plan.whole {
+                let placed = if self.plan.whole {
                     part.place(&self.outboards.table(&self.list), self.outboards.len)?
                 } else {
                     part.place(&[], 0)?
                 };
+                if let Some(key) = &self.part_key {
+                    written::note(&self.store, key, &placed.pins)?;
+                }
                 if let Some(journal) = &self.journal {
                     // what stays is found to be done when the file is pulled again
                     if let Err(error) = journal.remove() {
@@ -340,7 +354,7 @@ impl Download {
                 }
                 Ok(Finished::File {
                     path: path(),
-                    place,
+                    place: placed.container,
                     kept: false,
                 })
             }
@@ -398,7 +412,7 @@ impl Download {
         let wanted = self.plan.pieces(chunk);
         let done = |pieces| lock(&self.coverage).is_done(chunk, pieces & wanted);
         match &*state {
-            State::Kept(_) | State::Held | State::Ended => Ok(()),
+            State::Kept(_) | State::KeptPart | State::Held | State::Ended => Ok(()),
             _ if done(pieces_of(&range)) => Ok(()),
             State::Writing(output) => {
                 if self.journal.as_ref().is_some_and(Journal::failed) {

@@ -6,6 +6,7 @@
 //! | `pin/VERSION` | the same: stays whatever the home's size |
 //! | `used/VERSION` | the same: when it was last used, to the hour |
 //! | `gone/PUBLISHER/MODEL` | empty: the model was removed from this home, and is not listed |
+//! | `part/DOWNLOAD` | pins of a part of a file that was written to a user's folder, 40 bytes |
 //! | `own/publisher` | the home's own publisher, 32 bytes |
 //! | `alias/ALIAS` | publisher, 32 bytes |
 //! | `peer/NODE` | addresses, DAG-CBOR |

@@ -15,6 +15,7 @@ use super::{
     lock,
     output::{KeptFile, Output, PartFile, Place},
     packs::Gather,
+    written,
 };
 use crate::{
     container::ContainerId, disk::remove_if_there, outboard, sidecar::ContainerKind,
@@ -126,6 +127,8 @@ impl Download {
         let disk = self.store.inner().disk.clone();
         folder::walk(&*disk, &place.root, &place.name, true)?;
         let key = self.key(Some(place));
+        // what is known without fetching anything needs no note
+        self.part_key = (!self.plan.whole && self.wanted_bytes > 0).then_some(key);
         let name = blake3::Hash::from(key).to_hex();
         let path = self.store.inner().layout.partial_dir();
         let journal = path.join(format!("{}.journal", &name[..16]));
@@ -133,6 +136,7 @@ impl Download {
             path: place.path.clone(),
         };
         match folder::look(&*disk, &place.path)? {
+            There::Nothing if self.part_key.is_some() => written::forget(&self.store, &key)?,
             There::Nothing => {}
             There::Folder => {
                 return Err(DownloadError::InTheWay {
@@ -156,7 +160,11 @@ impl Download {
                 }
             }
             There::File => {
-                // parts of files are compared once they are complete
+                if written::is_there(&self.store, &key, &place.path)? {
+                    self.plan.chunks().for_each(|chunk| self.mark_all(chunk));
+                    return Ok(State::KeptPart);
+                }
+                // others are compared once they are complete
                 let stat = disk.stat(&place.path);
                 let len = stat.map_err(DownloadError::io(&place.path))?.len;
                 if !place.force && len != self.plan.len {

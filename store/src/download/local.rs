@@ -46,7 +46,7 @@ impl Download {
                     }
                 }
             }
-            State::Kept(_) | State::Held | State::Ended => {}
+            State::Kept(_) | State::KeptPart | State::Held | State::Ended => {}
         }
         Ok(self.done_bytes() - before)
     }

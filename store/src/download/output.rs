@@ -257,6 +257,15 @@ pub(super) struct Place {
     pub(super) force: bool,
 }
 
+/// A part file that has got its name.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// The outside place that it became.
+    pub(super) container: Option<ContainerId>,
+    /// What it looks like.
+    pub(super) pins: Pins,
+}
+
 /// A hidden file beside the place of the one that it becomes.
 #[derive(Debug)]
 pub(super) struct PartFile {
@@ -346,7 +355,7 @@ impl PartFile {
         mut self,
         table: &[ChunkEntry],
         outboards_len: u64,
-    ) -> Result<Option<ContainerId>, DownloadError> {
+    ) -> Result<Placed, DownloadError> {
         let disk = self.store.inner().disk.clone();
         let io = DownloadError::io(&self.part);
         let path = self.place.path.clone();
@@ -369,12 +378,16 @@ impl PartFile {
             There::File | There::Link if self.place.force => {}
             There::Link => return Err(DownloadError::Exists { path }),
             There::File => {
+                let there = disk.stat(&path).map_err(DownloadError::io(&path))?;
                 if !self.equals(&path, stat.len)? {
                     return Err(DownloadError::Exists { path });
                 }
                 if self.side.is_none() {
                     self.discard();
-                    return Ok(None);
+                    return Ok(Placed {
+                        container: None,
+                        pins: there.into(),
+                    });
                 }
             }
         }
@@ -383,12 +396,13 @@ impl PartFile {
         let dir = path.parent().unwrap_or(&self.place.root);
         disk.sync_dir(dir).map_err(DownloadError::io(dir))?;
         let pins = Pins::from(self.file.stat().map_err(DownloadError::io(&path))?);
-        match self.side.take() {
+        let container = match self.side.take() {
             Some(side) if !table.is_empty() => {
-                Ok(Some(side.seal(&path, pins, table, outboards_len)?))
+                Some(side.seal(&path, pins, table, outboards_len)?)
             }
-            _ => Ok(None),
-        }
+            _ => None,
+        };
+        Ok(Placed { container, pins })
     }
 
     /// Whether the file at `path` has the same bytes.

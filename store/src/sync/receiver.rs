@@ -50,7 +50,8 @@ pub struct Want {
     pub seq: ChunkHash,
     /// Its chunks.
     pub list: Arc<ChunkList>,
-    /// Chunk numbers with byte ranges in them. Ranges shorter than 16 KiB are widened to 1 KiB, others to 16 KiB.
+    /// Chunk numbers with byte ranges in them: widened to whole groups of 16 KiB where that is nearly free, else
+    /// to leaves of 1 KiB.
     pub ranges: Vec<(u32, Range<u32>)>,
     /// Where verified bytes go.
     pub sink: Arc<dyn PieceSink>,

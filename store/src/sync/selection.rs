@@ -8,6 +8,9 @@ use std::ops::Range;
 
 use super::limits::{GROUP_BYTES, LEAF_BYTES};
 
+/// A run is widened to whole groups when that adds at most one part in so many.
+const WIDEN_SHARE: u64 = 32;
+
 /// How much of a range of leaves is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
@@ -53,8 +56,10 @@ impl Selection {
         Self { size, runs }
     }
 
-    /// The leaves that hold the bytes of `ranges`, which are sorted by start; runs of at least a chunk
-    /// group are widened to whole groups, shorter ones to whole leaves.
+    /// The leaves that hold the bytes of `ranges`, which are sorted by start. Runs are widened to whole
+    /// chunk groups where that is nearly free, else to whole leaves: of columns, a run a row is wanted, and
+    /// the groups around it cost several times its own bytes. Leaves between two runs are never filled in:
+    /// one is 1 KiB, and saves at most the four pairs, 256 bytes, that prove its absence from a group.
     pub fn of_bytes(size: u64, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
         let mut bytes: Vec<Range<u64>> = Vec::new();
         for range in ranges {
@@ -65,14 +70,18 @@ impl Selection {
         }
         let mut runs = Vec::with_capacity(bytes.len());
         for range in bytes {
-            let unit = if range.end - range.start >= GROUP_BYTES {
-                GROUP_BYTES
-            } else {
-                LEAF_BYTES
+            let widened = |unit: u64| {
+                let end = range.end.div_ceil(unit) * unit;
+                range.start / unit * unit..end.min(size)
             };
-            let start = range.start / unit * unit;
-            let end = (range.end.div_ceil(unit) * unit).min(size);
-            push(&mut runs, start / LEAF_BYTES..end.div_ceil(LEAF_BYTES));
+            let (leaves, groups) = (widened(LEAF_BYTES), widened(GROUP_BYTES));
+            let len = |range: &Range<u64>| range.end - range.start;
+            let cheap = (len(&groups) - len(&leaves)) * WIDEN_SHARE <= len(&leaves);
+            let range = if cheap { groups } else { leaves };
+            push(
+                &mut runs,
+                range.start / LEAF_BYTES..range.end.div_ceil(LEAF_BYTES),
+            );
         }
         Self { size, runs }
     }
@@ -192,9 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn long_runs_are_widened_to_groups_and_short_ones_to_leaves() {
+    fn long_runs_are_widened_to_groups_and_others_to_leaves() {
         let selection = Selection::of_bytes(100_000, [10..20, 30_000..60_000, 99_999..100_000]);
-        assert_eq!(selection.runs(), &[0..1, 16..64, 97..98]);
+        assert_eq!(selection.runs(), &[0..1, 29..59, 97..98]);
+        let groups = |range| Selection::of_bytes(10 << 20, [range]).runs().to_vec();
+        assert_eq!(groups(16_384..32_768), [16..32]);
+        // one leaf is more than a 32nd of 31, and less than one of 47
+        assert_eq!(groups(1024..32 << 10), [1..32]);
+        assert_eq!(groups(1024..48 << 10), [0..48]);
+        assert_eq!(groups(15 * 1024 + 5..(527 << 10) - 1), [0..528]);
+        assert_eq!(groups(15 * 1024 + 5..(526 << 10) - 1), [15..526]);
+        // the end of a blob is the end of its last group
+        assert_eq!(
+            Selection::of_bytes(17_000, [16_384..17_000]).runs(),
+            &[16..17]
+        );
     }
 
     #[test]

@@ -3,12 +3,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use lode_tensors::{ByteRange, Runs};
 use proptest::prelude::*;
 
 use super::*;
 use crate::sync::{
     encode::{Batch, Encoder},
     limits::{GROUP_BYTES, PLAN_BYTES},
+    request::{BlobRequest, RangesSeq},
     source::ChunkRead,
     testing::{MemChunk, sample},
 };
@@ -213,5 +215,81 @@ impl Target for Count {
         assert!(offset.is_multiple_of(1 << 20) && !parents.is_empty());
         self.0.push(data.len());
         Ok(())
+    }
+}
+
+/// Columns `start..end` of `of` parts of each row of a BF16 matrix that starts a chunk, or its rows.
+fn slice_cost(rows: u64, columns: u64, rank: u64, of: u64, by_columns: bool) -> (u64, u64) {
+    let row = columns * 2;
+    let runs = if by_columns {
+        Runs::new(row / of * rank, row / of, row, rows).unwrap()
+    } else {
+        let (len, start) = (rows / of * row, rows / of * row * rank);
+        Runs::new(start, len, len, 1).unwrap()
+    };
+    // `tensors/1`: chunks of whole rows
+    let chunk_rows = ((16 << 20) / row).min(rows);
+    let (mut wire, mut asked) = (0, Vec::new());
+    for (number, first) in (0..rows).step_by(chunk_rows as usize).enumerate() {
+        let size = (rows - first).min(chunk_rows) * row;
+        let window = ByteRange {
+            start: first * row,
+            end: first * row + size,
+        };
+        let ranges = runs
+            .inside(window)
+            .map(|part| part.range.start - window.start..part.range.end - window.start);
+        let selection = Selection::of_bytes(size, ranges);
+        if selection.is_empty() {
+            continue;
+        }
+        asked.push((number as u64 + 1, selection.clone()));
+        let hash = ChunkHash::of(b"");
+        let mut planner = Planner::new(vec![Blob { hash, selection }].into());
+        while let Some(plan) = planner.plan(PLAN_BYTES) {
+            wire += plan.bytes as u64;
+        }
+    }
+    let ranges = RangesSeq::of_selections(asked.iter().map(|(number, of)| (*number, of)));
+    let root = ChunkHash::of(b"");
+    wire += BlobRequest::Get { root, ranges }.encode().len() as u64;
+    (runs.bytes(), wire)
+}
+
+#[test]
+fn a_slice_costs_little_more_than_its_own_bytes() {
+    // hidden, query and key/value columns, inner, vocabulary, layers: Llama 3.2 1B, 3.1 8B, 70B
+    for (name, hidden, q, kv, ffn, vocab, layers) in [
+        ("1B", 2048, 2048, 512, 8192, 128_256, 16),
+        ("8B", 4096, 4096, 1024, 14_336, 128_256, 32),
+        ("70B", 8192, 8192, 1024, 28_672, 128_256, 80),
+    ] {
+        for of in [2, 4, 8] {
+            for rank in [0, of - 1] {
+                let layer = [
+                    (q, hidden, false),
+                    (kv, hidden, false),
+                    (kv, hidden, false),
+                    (hidden, q, true),
+                    (ffn, hidden, false),
+                    (ffn, hidden, false),
+                    (hidden, ffn, true),
+                ];
+                let cost = |&(rows, columns, by_columns): &(u64, u64, bool)| {
+                    slice_cost(rows, columns, rank, of, by_columns)
+                };
+                let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
+                let (own, wire) = layer.iter().map(cost).fold((0, 0), sum);
+                let ends = cost(&(vocab, hidden, false));
+                let (own, wire) = (own * layers + ends.0, wire * layers + ends.1);
+                let times = wire as f64 / own as f64;
+                // shown when the test fails
+                #[allow(clippy::print_stderr)]
+                {
+                    eprintln!("{name} tp={rank}/{of}: {times:.4}");
+                }
+                assert!(times <= 1.15, "{name} tp={rank}/{of}: {times}");
+            }
+        }
     }
 }
