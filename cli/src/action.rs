@@ -110,6 +110,8 @@ fn pull_of(pull: PullArgs, cwd: &Path) -> Result<Pull, Failure> {
         to: pull.to.map(|to| absolute(&to, cwd)).transpose()?,
         include: pull.include,
         tensors: pull.tensors,
+        slice: pull.slice,
+        rows: pull.rows,
         from: pull.from,
         max_rate: pull.max_rate,
         force: pull.force,

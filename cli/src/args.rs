@@ -241,6 +241,8 @@ pub(crate) struct PushArgs {
 #[command(after_help = "Examples:\n  \
     lode pull acme/smollm@v1 --from TICKET --to ./smollm\n  \
     lode pull acme/smollm@v1 --tensors 'model.layers.0.*' --to ./part\n  \
+    lode pull acme/smollm@v1 --slice tp=2/8 --to ./rank2\n  \
+    lode pull acme/smollm@v1 --tensors model.embed_tokens.weight --rows 0..1024 --to ./rows\n  \
     lode pull acme/smollm --include '*.json' --dry-run")]
 pub(crate) struct PullArgs {
     /// What to fetch
@@ -255,6 +257,17 @@ pub(crate) struct PullArgs {
     /// Fetch only these tensors; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) tensors: Vec<String>,
+    /// Fetch only what one rank needs: tp=R/N, layers=A..B, experts=A..B; may be repeated
+    #[arg(long, value_name = "SLICE")]
+    pub(crate) slice: Vec<String>,
+    /// Fetch only these rows of the tensors of --tensors
+    #[arg(
+        long,
+        value_name = "A..B",
+        requires = "tensors",
+        conflicts_with = "slice"
+    )]
+    pub(crate) rows: Option<String>,
     /// Ticket of a peer that has it; may be repeated
     #[arg(long, value_name = "TICKET")]
     pub(crate) from: Vec<String>,

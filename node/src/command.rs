@@ -127,6 +127,12 @@ pub struct Pull {
     /// Globs of tensor names; whole files when empty.
     #[serde(default)]
     pub tensors: Vec<String>,
+    /// What of the tensors: `tp=R/N`, `layers=A..B`, `experts=A..B`; all of them when empty.
+    #[serde(default)]
+    pub slice: Vec<String>,
+    /// Rows `A..B` of the tensors that `tensors` names; all when absent.
+    #[serde(default)]
+    pub rows: Option<String>,
     /// Tickets that name providers.
     #[serde(default)]
     pub from: Vec<String>,
@@ -323,6 +329,9 @@ pub struct Pulled {
     pub files: u64,
     /// Bytes that were asked for.
     pub size: u64,
+    /// Bytes of the whole version.
+    #[serde(default)]
+    pub size_full: u64,
     /// Bytes that came from peers.
     pub size_fetched: u64,
     /// Bytes that were held already.

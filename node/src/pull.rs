@@ -8,6 +8,8 @@ mod documents;
 mod listen;
 mod plan;
 mod records;
+mod select;
+mod slice_manifest;
 mod transfer;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::{
 };
 use documents::Documents;
 use records::Peers;
+use select::{Selection, Selector};
 
 /// Carries out a pull.
 pub(crate) async fn pull(
@@ -54,6 +57,7 @@ async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome,
         .iter()
         .map(|text| text.parse::<Ticket>())
         .collect::<Result<Vec<_>, _>>()?;
+    let selector = Selector::of(request)?;
     let publisher = publisher_of(node, &name.name, &tickets, events)?;
     let model = name.name.model.clone();
     let peers = Peers::meet(node, &publisher, &model, &tickets, events).await?;
@@ -63,9 +67,23 @@ async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome,
     let heard = peers.take_records(node, &publisher, &model, events).await?;
     let version = choose(node, &name, publisher, &tickets, heard)?;
     let documents = Documents::fetch(node, &peers, publisher, &model, version).await?;
-    let planned = documents.plan(node, &peers, request).await?;
+    let planned = match &selector {
+        None => documents.plan_files(node, &peers, request).await?,
+        Some(selector) => {
+            let selection = Selection {
+                node,
+                peers: &peers,
+                documents: &documents,
+                request,
+                selector,
+                events,
+            };
+            selection.plan(publisher, &model, version).await?
+        }
+    };
     let target = request.to.as_ref().map(PathBuf::from);
     let size = planned.iter().map(|file| file.len).sum();
+    let size_full = documents.tree.files().iter().map(|file| file.size).sum();
     let files = planned.len() as u64;
     let job = transfer::Job {
         node,
@@ -102,6 +120,7 @@ async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome,
         path: transferred.path,
         files,
         size,
+        size_full,
         size_fetched: transferred.fetched,
         size_held: transferred.held,
         providers: transferred.providers,

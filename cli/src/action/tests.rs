@@ -37,8 +37,8 @@ fn push(fields: Value) -> Value {
 
 fn pull(fields: Value) -> Value {
     let base = json!({
-        "command": "pull", "name": "acme/smollm@v1", "to": null, "include": [], "tensors": [], "from": [],
-        "max_rate": null, "force": false, "dry_run": false,
+        "command": "pull", "name": "acme/smollm@v1", "to": null, "include": [], "tensors": [], "slice": [], "rows": null,
+        "from": [], "max_rate": null, "force": false, "dry_run": false,
     });
     with(base, &fields)
 }
@@ -71,6 +71,14 @@ fn every_documented_line_becomes_its_command() {
         (
             "lode pull acme/smollm@v1 --tensors model.layers.0.* --tensors lm_head.* --include *.json",
             pull(json!({"tensors": ["model.layers.0.*", "lm_head.*"], "include": ["*.json"]})),
+        ),
+        (
+            "lode pull acme/smollm@v1 --slice tp=2/8 --slice layers=0..16 --to out",
+            pull(json!({"slice": ["tp=2/8", "layers=0..16"], "to": "/work/out"})),
+        ),
+        (
+            "lode pull acme/smollm@v1 --tensors lm_head.* --rows 0..1024 --to out",
+            pull(json!({"tensors": ["lm_head.*"], "rows": "0..1024", "to": "/work/out"})),
         ),
         (
             "lode pull acme/smollm@v1 --max-rate 10MB --force --dry-run",
@@ -237,6 +245,8 @@ fn wrong_lines_are_refused() {
         "lode push dir",
         "lode pull",
         "lode pull a/b --max-rate fast",
+        "lode pull a/b --rows 0..4",
+        "lode pull a/b --tensors x --rows 0..4 --slice tp=0/2",
         "lode share a/b --expires soon",
         "lode diff a/b",
         "lode branch",

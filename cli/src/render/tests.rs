@@ -65,6 +65,12 @@ fn a_pull_prints_where_it_wrote() {
         pull.note,
         "version 1a2b3c4d5e: 4 files, 270.0 MiB; 48.0 MiB fetched from 2 peers, 222.0 MiB held already\n"
     );
+    value["size_full"] = json!(283_115_520_u64 * 4);
+    assert_eq!(
+        printed(value.clone()).note,
+        "version 1a2b3c4d5e: 4 files, 270.0 MiB of 1.1 GiB in full; 48.0 MiB fetched from 2 peers, 222.0 MiB held already\n"
+    );
+    value["size_full"] = json!(283_115_520_u64);
     value["path"] = json!(null);
     assert_eq!(result(value.clone()), "acme/smollm@v1\n");
     value["dry_run"] = json!(true);

@@ -31,11 +31,19 @@ pub(super) fn pushed(pushed: &Pushed) -> Text {
 
 pub(super) fn pulled(pulled: &Pulled) -> Text {
     let files = plural(pulled.files, "file");
+    let asked = if pulled.size < pulled.size_full {
+        format!(
+            "{} of {} in full",
+            size(pulled.size),
+            size(pulled.size_full)
+        )
+    } else {
+        size(pulled.size)
+    };
     if pulled.dry_run {
         let result = format!(
-            "{}: {files}, {}; {} to fetch, {} held\n",
+            "{}: {files}, {asked}; {} to fetch, {} held\n",
             clean(&pulled.name),
-            size(pulled.size),
             size(pulled.size_fetched),
             size(pulled.size_held)
         );
@@ -50,9 +58,8 @@ pub(super) fn pulled(pulled: &Pulled) -> Text {
         held => format!(", {} held already", size(held)),
     };
     let note = format!(
-        "version {}: {files}, {}; {} fetched{from}{held}\n",
+        "version {}: {files}, {asked}; {} fetched{from}{held}\n",
         short(&pulled.version),
-        size(pulled.size),
         size(pulled.size_fetched)
     );
     // A path is printed as it is: it is the user's own, and it is typed again.

@@ -1,4 +1,4 @@
-//! The documents of a version, from the store or from peers, and the plan that follows from them.
+//! The documents of a version, from the store or from peers.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,6 @@ use lode_store::{
     sync::receiver::{FetchOptions, fetch_documents},
     tree::{ChunkList, File, Tree},
 };
-use lode_tensors::ParseError;
 
 use super::{
     no_peer,
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     Node,
-    command::{Failure, FailureKind, Pull},
+    command::{Failure, Pull},
 };
 
 /// Parents that are walked from a version that a signed ref names, to find one that none names.
@@ -66,7 +65,7 @@ impl Documents {
     }
 
     /// The chunk lists of some files, in order.
-    async fn lists(
+    pub(super) async fn lists(
         &self,
         node: &Node,
         peers: &Peers,
@@ -94,70 +93,28 @@ impl Documents {
             .collect()
     }
 
-    /// What `request` asks for.
-    pub(crate) async fn plan(
+    /// Whole files, those that `request` includes.
+    pub(super) async fn plan_files(
         &self,
         node: &Node,
         peers: &Peers,
         request: &Pull,
     ) -> Result<Vec<Planned>, Failure> {
         let include = plan::globs(&request.include, "--include")?;
-        let Some(tensors) = plan::globs(&request.tensors, "--tensors")? else {
-            let files = plan::files(&self.tree, include.as_ref())?;
-            let lists = self.lists(node, peers, &files).await?;
-            return Ok(files
-                .into_iter()
-                .zip(lists)
-                .map(|(file, list)| plan::whole(file, list))
-                .collect());
-        };
-        let files: Vec<&File> = self
-            .tree
-            .files()
-            .iter()
-            .filter(|file| plan::may_have_tensors(file))
-            .collect();
+        let files = plan::files(&self.tree, include.as_ref())?;
+        self.whole(node, peers, files).await
+    }
+
+    /// These files as they are.
+    pub(super) async fn whole(
+        &self,
+        node: &Node,
+        peers: &Peers,
+        files: Vec<&File>,
+    ) -> Result<Vec<Planned>, Failure> {
         let lists = self.lists(node, peers, &files).await?;
-        // A header with its padding is the first chunk of its file.
-        let headers: Vec<ChunkHash> = lists
-            .iter()
-            .filter_map(|list| list.hashes.first().copied())
-            .collect();
-        let headers = chunks(node, peers, &headers).await?;
-        let mut planned = Vec::new();
-        for ((file, list), source) in files.into_iter().zip(&lists).zip(headers) {
-            let header = match lode_tensors::parse(&source, file.size) {
-                Ok(header) => header,
-                Err(error @ ParseError::NeedMore { .. }) => {
-                    return Err(Failure::new(
-                        FailureKind::Corrupt,
-                        format!("{}: {error}", file.path),
-                    ));
-                }
-                Err(_) => continue,
-            };
-            planned.extend(plan::tensors(file, list, &header, &source, &tensors)?);
-        }
-        if planned.is_empty() {
-            return Err(
-                Failure::not_found("no tensor of the version matches `--tensors`")
-                    .advise("`lode tensors NAME` lists them; put the glob in quotes"),
-            );
-        }
-        if include.is_some() {
-            let written: Vec<String> = planned.iter().map(|file| file.path.clone()).collect();
-            let more: Vec<&File> = plan::files(&self.tree, include.as_ref())?
-                .into_iter()
-                .filter(|file| !written.contains(&file.path))
-                .collect();
-            let lists = self.lists(node, peers, &more).await?;
-            planned.extend(
-                more.into_iter()
-                    .zip(lists)
-                    .map(|(file, list)| plan::whole(file, list)),
-            );
-        }
-        Ok(planned)
+        let files = files.into_iter().zip(lists);
+        Ok(files.map(|(file, list)| plan::whole(file, list)).collect())
     }
 }
 
@@ -202,7 +159,11 @@ async fn documents(
 }
 
 /// Whole chunks by hash, of the store or of peers; not kept.
-async fn chunks(node: &Node, peers: &Peers, hashes: &[ChunkHash]) -> Result<Vec<Bytes>, Failure> {
+pub(super) async fn chunks(
+    node: &Node,
+    peers: &Peers,
+    hashes: &[ChunkHash],
+) -> Result<Vec<Bytes>, Failure> {
     let mut all = Vec::with_capacity(hashes.len());
     for hash in hashes {
         let wanted = *hash;

@@ -38,9 +38,7 @@ impl Numbers {
     pub(crate) fn new(tree: &Tree, planned: &[Planned]) -> Self {
         let (mut files, mut first) = (Vec::new(), 0_u64);
         for file in tree.files() {
-            let of = planned
-                .iter()
-                .find(|planned| planned.file.path == file.path);
+            let of = planned.iter().find(|planned| planned.path == file.path);
             if let (Some(of), Ok(first)) = (of, u32::try_from(first)) {
                 files.push((first, Arc::clone(&of.list)));
             }

@@ -2,24 +2,27 @@
 //!
 //! Pure: a plan follows from the tree, the chunk lists and the headers of files of tensors.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use lode_store::{
+    ChunkHash,
     download::{Layout, Segment},
     tree::{ChunkList, File, Mode, Tree},
 };
-use lode_tensors::{ByteRange, Header};
+use lode_tensors::{ByteRange, Cut, Header, Runs, SubsetError};
 
 use crate::command::Failure;
 
 /// One file that is to be written.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
-    /// The file of the version from which it comes.
-    pub(crate) file: File,
-    /// Its chunk list.
+    /// What it is.
+    pub(crate) mode: Mode,
+    /// The HashSeq under which the chunks of its source are asked for.
+    pub(crate) seq: ChunkHash,
+    /// The chunks of its source: the file of the version at the same path.
     pub(crate) list: Arc<ChunkList>,
     /// Path of what is written, inside the folder.
     pub(crate) path: String,
@@ -77,8 +80,22 @@ pub(crate) fn whole(file: &File, list: Arc<ChunkList>) -> Planned {
         parts: (0u32..)
             .zip(list.lengths.iter().map(|length| u64::from(*length)))
             .collect(),
-        file: file.clone(),
+        mode: file.mode,
+        seq: file.chunks.seq,
         list,
+    }
+}
+
+/// A file that is made here and has nothing of the version's bytes.
+pub(crate) fn made(path: &str, bytes: Vec<u8>) -> Planned {
+    Planned {
+        mode: Mode::File,
+        seq: ChunkHash::of(b""),
+        list: Arc::default(),
+        path: path.to_owned(),
+        len: bytes.len() as u64,
+        layout: Layout::parts(vec![(0, Bytes::from(bytes))], Vec::new()),
+        parts: Vec::new(),
     }
 }
 
@@ -87,7 +104,7 @@ pub(crate) fn may_have_tensors(file: &File) -> bool {
     file.mode != Mode::Link && file.chunks.rule == lode_store::cut::TENSORS_1
 }
 
-/// The tensors of one file that `globs` names, as a file of its own; nothing when it names none.
+/// Chosen tensors of one file, cut, as a file of its own; nothing when none are chosen.
 ///
 /// # Errors
 /// When no header can be made for them.
@@ -96,20 +113,20 @@ pub(crate) fn tensors(
     list: &Arc<ChunkList>,
     header: &Header,
     source: &[u8],
-    globs: &GlobSet,
+    chosen: &[(usize, Cut)],
 ) -> Result<Option<Planned>, Failure> {
-    let chosen: Vec<usize> = header
-        .tensors
-        .iter()
-        .enumerate()
-        .filter(|(_, tensor)| globs.is_match(&tensor.name))
-        .map(|(position, _)| position)
-        .collect();
     if chosen.is_empty() {
         return Ok(None);
     }
-    let subset = lode_tensors::subset(header, source, &chosen)
-        .map_err(|error| Failure::failed(format!("{}: {error}", file.path)))?;
+    let subset = lode_tensors::subset_cut(header, source, chosen).map_err(|error| {
+        let message = format!("{}: {error}", file.path);
+        match error {
+            SubsetError::Cut { .. } => {
+                Failure::usage(message).advise("`lode tensors NAME` shows the shapes")
+            }
+            _ => Failure::failed(message),
+        }
+    })?;
     let (mut segments, mut literals) = (Vec::new(), Vec::new());
     let mut end = subset.header.len() as u64;
     let pad = |from: u64, to: u64| {
@@ -121,8 +138,13 @@ pub(crate) fn tensors(
         if placed.offset > end {
             literals.push(pad(end, placed.offset));
         }
-        segments.extend(segments_of(list, placed.source, placed.offset));
-        end = placed.offset + placed.source.len();
+        let mut offset = placed.offset;
+        for runs in &placed.runs {
+            let runs = *runs;
+            segments.push(Segment { runs, offset });
+            offset += runs.bytes();
+        }
+        end = placed.offset + placed.len;
     }
     if subset.len > end {
         literals.push(pad(end, subset.len));
@@ -130,65 +152,59 @@ pub(crate) fn tensors(
     Ok(Some(Planned {
         path: file.path.clone(),
         len: subset.len,
-        parts: segments
-            .iter()
-            .map(|part| (part.chunk, part.range.len() as u64))
-            .collect(),
+        parts: parts_of(list, &segments),
         layout: Layout::parts(literals, segments),
-        file: file.clone(),
+        mode: file.mode,
+        seq: file.chunks.seq,
         list: Arc::clone(list),
     }))
 }
 
-/// The segments that put the bytes `source` of a file to `offset`.
-fn segments_of(list: &ChunkList, source: ByteRange, offset: u64) -> Vec<Segment> {
-    let mut segments = Vec::new();
-    let mut start = 0u64;
-    for (chunk, length) in (0u32..).zip(&list.lengths) {
-        let here = ByteRange {
-            start,
-            end: start + u64::from(*length),
-        };
-        if here.start >= source.end {
-            break;
-        }
-        if let Some(both) = here.intersection(source) {
-            let within =
-                |at: u64| u32::try_from(at - here.start).expect("a chunk has at most 16 MiB");
-            segments.push(Segment {
-                chunk,
-                range: within(both.start)..within(both.end),
-                offset: offset + (both.start - source.start),
-            });
-        }
-        start = here.end;
+/// The chunks in which segments lie, and how many bytes of each they take.
+fn parts_of(list: &ChunkList, segments: &[Segment]) -> Vec<(u32, u64)> {
+    let mut starts = Vec::with_capacity(list.lengths.len() + 1);
+    let mut end = 0;
+    starts.push(end);
+    for length in &list.lengths {
+        end += u64::from(*length);
+        starts.push(end);
     }
-    segments
+    let mut parts = BTreeMap::<u32, u64>::new();
+    for Segment { runs, .. } in segments {
+        let span = runs.span();
+        let first = starts.partition_point(|start| *start <= span.start) - 1;
+        let bounds = starts[first..].windows(2);
+        for (chunk, bounds) in (first..).zip(bounds.take_while(|bounds| bounds[0] < span.end)) {
+            let bytes = runs.bytes_before(bounds[1]) - runs.bytes_before(bounds[0]);
+            if bytes > 0 {
+                let chunk = u32::try_from(chunk).expect("chunk lists are bounded");
+                *parts.entry(chunk).or_default() += bytes;
+            }
+        }
+    }
+    parts.into_iter().collect()
 }
 
 /// The whole chunks that a file takes bytes of, one after the other: what the store keeps of it.
 pub(crate) fn whole_chunks(planned: &Planned) -> Layout {
-    let chunks: BTreeSet<u32> = planned.parts.iter().map(|(chunk, _)| *chunk).collect();
-    let mut offset = 0;
-    let segments = chunks.into_iter().map(|chunk| {
-        let length = planned.list.lengths[chunk as usize];
-        let segment = Segment {
-            chunk,
-            range: 0..length,
-            offset,
-        };
-        offset += u64::from(length);
-        segment
-    });
-    let segments = segments.collect();
+    let mut wanted = planned.parts.iter().map(|(chunk, _)| *chunk).peekable();
+    let (mut start, mut offset) = (0, 0);
+    let mut segments = Vec::with_capacity(planned.parts.len());
+    for (chunk, length) in (0u32..).zip(&planned.list.lengths) {
+        let end = start + u64::from(*length);
+        if wanted.next_if_eq(&chunk).is_some() {
+            let runs = Runs::of(ByteRange { start, end }).expect("chunks are not empty");
+            segments.push(Segment { runs, offset });
+            offset += u64::from(*length);
+        }
+        start = end;
+    }
     Layout::parts(Vec::new(), segments)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-    use lode_store::ChunkHash;
-
     use super::*;
 
     fn list(lengths: &[u32]) -> ChunkList {
@@ -201,25 +217,22 @@ mod tests {
     }
 
     #[test]
-    fn segments_cover_exactly_the_bytes_that_were_asked_for() {
+    fn each_chunk_is_named_with_the_bytes_that_are_taken_of_it() {
         let list = list(&[10, 20, 5, 100]);
-        for start in 0..135u64 {
-            for end in start..=135 {
-                let found = segments_of(&list, ByteRange { start, end }, 1000);
-                let mut at = 1000;
-                let mut source = start;
-                for segment in &found {
-                    assert_eq!(segment.offset, at);
-                    let before: u64 = list.lengths[..segment.chunk as usize]
-                        .iter()
-                        .map(|n| u64::from(*n))
-                        .sum();
-                    assert_eq!(before + u64::from(segment.range.start), source);
-                    at += segment.range.len() as u64;
-                    source += segment.range.len() as u64;
-                }
-                assert_eq!(source, end.max(start));
+        for (start, len, step, count) in
+            [(0, 135, 135, 1), (9, 2, 2, 1), (3, 2, 30, 4), (36, 1, 2, 9)]
+        {
+            let runs = Runs::new(start, len, step, count).unwrap();
+            let mut expected = BTreeMap::<u32, u64>::new();
+            for at in runs
+                .inside(runs.span())
+                .flat_map(|part| part.range.start..part.range.end)
+            {
+                let chunk = [10, 30, 35].iter().filter(|end| at >= **end).count();
+                *expected.entry(chunk as u32).or_default() += 1;
             }
+            let parts = parts_of(&list, &[Segment { runs, offset: 0 }]);
+            assert_eq!(parts, expected.into_iter().collect::<Vec<_>>());
         }
     }
 

@@ -12,8 +12,9 @@ use std::{
 
 use iroh::EndpointId;
 use lode_store::{
-    VersionId,
-    download::{Download, Options, Packs, Target, write_link},
+    ChunkHash, VersionId,
+    download::{Download, Layout, Options, Packs, Target, write_link},
+    piece::PieceSink,
     sync::{
         grants::Traffic,
         hub::Hub,
@@ -22,7 +23,7 @@ use lode_store::{
             fetch_from,
         },
     },
-    tree::{Mode, Tree},
+    tree::{ChunkList, Mode, Tree},
 };
 
 use super::{
@@ -39,6 +40,10 @@ use crate::{
 
 /// Files that are received at a time: bounds open files and memory.
 const FILES_AT_A_TIME: usize = 64;
+
+/// Ranges that are asked for at a time, each of at least 1 KiB: about 30 MiB of memory. Columns of a large model
+/// are millions of ranges.
+const RANGES_AT_A_TIME: usize = 512 << 10;
 
 /// How long peers that are still receiving are waited for, when nobody has what is missing.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -118,7 +123,7 @@ impl Job<'_> {
             let later = rest.split_off(rest.len().min(FILES_AT_A_TIME));
             let (held, fetched) = self.batch(rest, &recruits, &numbers, &meter).await?;
             done.held += held;
-            if let Some(fetched) = fetched {
+            for fetched in fetched {
                 done.fetched += fetched.bytes;
                 let sent = fetched.peers.iter().filter(|peer| peer.bytes > 0);
                 senders.extend(sent.map(|peer| peer.peer));
@@ -146,10 +151,10 @@ impl Job<'_> {
         recruits: &Recruits,
         numbers: &Arc<Numbers>,
         meter: &Arc<Meter>,
-    ) -> Result<(u64, Option<Fetched>), Failure> {
+    ) -> Result<(u64, Vec<Fetched>), Failure> {
         let (links, files): (Vec<_>, Vec<_>) = planned
             .into_iter()
-            .partition(|file| self.folder.is_some() && file.file.mode == Mode::Link);
+            .partition(|file| self.folder.is_some() && file.mode == Mode::Link);
         for link in links {
             self.link(link, &recruits.peers()).await?;
         }
@@ -159,44 +164,65 @@ impl Job<'_> {
         let packs = Packs::new(self.node.store());
         let shared = Arc::clone(&packs);
         let passing = self.passing(numbers);
-        let (downloads, passed, wants) = self
+        let open = self
             .node
             .blocking(move |node| {
-                let (mut downloads, mut passed, mut wants) = (Vec::new(), Vec::new(), Vec::new());
+                let mut open = Vec::new();
                 for file in files {
                     if seen.events.is_cancelled() {
                         return Err(Failure::cancelled());
                     }
-                    let (download, mut want) =
-                        begin(node, folder.as_deref(), file, force, &shared)?;
-                    let missing: u64 = want
-                        .ranges
-                        .iter()
-                        .map(|(_, range)| range.len() as u64)
-                        .sum();
-                    seen.add(download.wanted_bytes().saturating_sub(missing));
-                    if missing > 0 {
-                        if let Some(passing) = &passing {
-                            let pass_on = Arc::new(passing.of(&want, &download));
-                            passed.push(Arc::clone(&pass_on));
-                            want.sink = pass_on;
-                        }
-                        wants.push(want);
+                    let mut file = Open::begin(node, folder.as_deref(), file, force, &shared)?;
+                    seen.add(file.held());
+                    if let Some(passing) = passing.as_ref().filter(|_| file.missing > 0) {
+                        file.pass_on(passing);
                     }
-                    downloads.push((download, missing));
+                    open.push(file);
                 }
-                Ok((downloads, passed, wants))
+                Ok(Arc::new(open))
             })
             .await?;
-        let held = downloads
-            .iter()
-            .map(|(download, missing)| download.wanted_bytes().saturating_sub(*missing))
-            .sum();
-        let mut fetched = None;
-        if !wants.is_empty() {
+        let held = open.iter().map(Open::held).sum();
+        let fetched = self.fetch(&open, recruits, meter).await?;
+        self.node
+            .blocking(move |_| {
+                for file in open.iter() {
+                    file.download.finish()?;
+                }
+                packs.seal()?;
+                let passed = open.iter().filter_map(|file| file.passed.as_ref());
+                passed.for_each(|file| file.finished());
+                Ok(())
+            })
+            .await?;
+        Ok((held, fetched))
+    }
+
+    /// Fetches what is missing of open files, in rounds: a cut by columns has a range a row.
+    async fn fetch(
+        &self,
+        open: &Arc<Vec<Open>>,
+        recruits: &Recruits,
+        meter: &Arc<Meter>,
+    ) -> Result<Vec<Fetched>, Failure> {
+        let mut rounds = Vec::new();
+        let mut before = u64::MAX;
+        loop {
+            let files = Arc::clone(open);
+            let (wants, missing) = self
+                .node
+                .blocking(move |_| {
+                    let missing = files.iter().map(|file| file.download.missing_bytes()).sum();
+                    Ok((wants(&files, RANGES_AT_A_TIME), missing))
+                })
+                .await?;
+            // what a round did not bring, the end of the download names
+            if wants.is_empty() || missing >= before {
+                return Ok(rounds);
+            }
+            before = missing;
             let (providers, newcomers, _forward) = recruits.join();
             if providers.is_empty() {
-                let missing: u64 = downloads.iter().map(|(_, missing)| missing).sum();
                 return Err(no_peer(format!(
                     "{missing} bytes are not here, and no peer could be asked for them"
                 )));
@@ -209,23 +235,9 @@ impl Job<'_> {
                 options.shared_rate = network.download_rate().cloned();
             }
             let progress: Arc<dyn Progress> = Arc::clone(meter) as Arc<dyn Progress>;
-            fetched = Some(
-                fetch_from(wants, providers, newcomers, options, progress)
-                    .await
-                    .map_err(failure)?,
-            );
+            let round = fetch_from(wants, providers, newcomers, options, progress).await;
+            rounds.push(round.map_err(failure)?);
         }
-        self.node
-            .blocking(move |_| {
-                for (download, _) in downloads {
-                    download.finish()?;
-                }
-                packs.seal()?;
-                passed.iter().for_each(|file| file.finished());
-                Ok(())
-            })
-            .await?;
-        Ok((held, fetched))
     }
 
     /// Writes a link: its target is its only chunk, which the home keeps, since no file holds it.
@@ -280,60 +292,110 @@ struct Passing {
     numbers: Arc<Numbers>,
 }
 
-impl Passing {
-    fn of(&self, want: &Want, download: &Arc<Download>) -> PassOn {
-        let first = self.numbers.first_of(&want.list);
-        PassOn::new(
-            &self.receiving,
-            self.hub.clone(),
-            self.version,
-            (want.seq, first),
-            Arc::clone(&want.list),
-            download,
-        )
+/// A file that is being received.
+struct Open {
+    download: Arc<Download>,
+    seq: ChunkHash,
+    list: Arc<ChunkList>,
+    /// Whether all of it is, and not parts.
+    whole: bool,
+    /// Bytes that are missing at first.
+    missing: u64,
+    /// Passes on what comes.
+    passed: Option<Arc<PassOn>>,
+}
+
+impl Open {
+    /// Opens a download with all that is here already in it.
+    fn begin(
+        node: &Node,
+        folder: Option<&Path>,
+        file: Planned,
+        force: bool,
+        packs: &Arc<Packs>,
+    ) -> Result<Self, Failure> {
+        let target = match folder {
+            Some(folder) => Target::File {
+                root: folder.to_owned(),
+                path: file.path.clone(),
+            },
+            None => Target::Store,
+        };
+        let layout = match folder {
+            Some(_) => file.layout,
+            None => plan::whole_chunks(&file),
+        };
+        let options = Options {
+            force,
+            exec: file.mode == Mode::Exec,
+            packs: Some(Arc::clone(packs)),
+        };
+        let download = Download::begin(
+            node.store(),
+            Arc::clone(&file.list),
+            &layout,
+            &target,
+            &options,
+        )?;
+        download.fill_local()?;
+        Ok(Self {
+            whole: layout == Layout::whole(&file.list),
+            missing: download.missing_bytes(),
+            download: Arc::new(download),
+            seq: file.seq,
+            list: file.list,
+            passed: None,
+        })
+    }
+
+    /// Bytes that were here.
+    fn held(&self) -> u64 {
+        self.download.wanted_bytes() - self.missing
+    }
+
+    /// Passes on what comes of a whole file; parts of chunks prove nothing to others.
+    fn pass_on(&mut self, passing: &Passing) {
+        let first = passing.numbers.first_of(&self.list);
+        self.passed = self.whole.then(|| {
+            Arc::new(PassOn::new(
+                &passing.receiving,
+                passing.hub.clone(),
+                passing.version,
+                (self.seq, first),
+                Arc::clone(&self.list),
+                &self.download,
+            ))
+        });
+    }
+
+    /// Where verified bytes go.
+    fn sink(&self) -> Arc<dyn PieceSink> {
+        match &self.passed {
+            Some(passed) => Arc::clone(passed) as Arc<dyn PieceSink>,
+            None => Arc::clone(&self.download) as Arc<dyn PieceSink>,
+        }
     }
 }
 
-/// Opens a download with all that is here already in it, and says what is missing.
-fn begin(
-    node: &Node,
-    folder: Option<&Path>,
-    file: Planned,
-    force: bool,
-    packs: &Arc<Packs>,
-) -> Result<(Arc<Download>, Want), Failure> {
-    let target = match folder {
-        Some(folder) => Target::File {
-            root: folder.to_owned(),
-            path: file.path.clone(),
-        },
-        None => Target::Store,
-    };
-    let layout = match folder {
-        Some(_) => file.layout,
-        None => plan::whole_chunks(&file),
-    };
-    let options = Options {
-        force,
-        exec: file.file.mode == Mode::Exec,
-        packs: Some(Arc::clone(packs)),
-    };
-    let download = Download::begin(
-        node.store(),
-        Arc::clone(&file.list),
-        &layout,
-        &target,
-        &options,
-    )?;
-    download.fill_local()?;
-    let download = Arc::new(download);
-    let want = Want {
-        seq: file.file.chunks.seq,
-        list: file.list,
-        ranges: download.missing(),
-        sink: Arc::clone(&download) as Arc<dyn lode_store::piece::PieceSink>,
-    };
-    Ok((download, want))
+/// What is missing of files, as far as it is about `ranges`.
+fn wants(files: &[Open], ranges: usize) -> Vec<Want> {
+    let (mut wants, mut left) = (Vec::new(), ranges);
+    for file in files {
+        if left == 0 {
+            break;
+        }
+        let missing = file.download.missing_some(left);
+        left = left.saturating_sub(missing.len());
+        if !missing.is_empty() {
+            wants.push(Want {
+                seq: file.seq,
+                list: Arc::clone(&file.list),
+                ranges: missing,
+                sink: file.sink(),
+            });
+        }
+    }
+    wants
 }
 
 /// Bytes that are held and that are missing, for a dry run.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
+mod slices;
 mod swarm;
 mod transfers;
 mod versions;

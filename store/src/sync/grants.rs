@@ -98,6 +98,7 @@ pub struct Traffic(Arc<Mutex<HashMap<EndpointId, Arc<Counters>>>>);
 #[derive(Debug, Default)]
 pub struct Counters {
     sent: AtomicU64,
+    sent_wire: AtomicU64,
     received: AtomicU64,
     requests: AtomicU64,
     gauges: Mutex<Gauges>,
@@ -114,6 +115,11 @@ impl Counters {
     /// Bytes sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of answers: those sent, and the sizes and proofs with them.
+    pub fn sent_wire(&self) -> u64 {
+        self.sent_wire.load(Ordering::Relaxed)
     }
 
     /// Bytes received and verified.
@@ -150,8 +156,9 @@ impl Counters {
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add_sent(&self, bytes: u64) {
+    pub(super) fn add_sent(&self, bytes: u64, wire: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.sent_wire.fetch_add(wire, Ordering::Relaxed);
         self.gauges().sent.add(bytes, Instant::now());
     }
 

@@ -198,11 +198,9 @@ impl Provider {
             };
             let payload = batch.payload;
             let mut segments = batch.into_segments();
+            let wire = segments.iter().map(Bytes::len).sum();
             if !segments.is_empty() {
-                self.0
-                    .uploads
-                    .pass(peer, segments.iter().map(Bytes::len).sum())
-                    .await;
+                self.0.uploads.pass(peer, wire).await;
                 match timeout(TAKE_TIMEOUT, send.write_all_chunks(&mut segments)).await {
                     Ok(taken) => taken?,
                     Err(_) => {
@@ -210,7 +208,7 @@ impl Provider {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }
-                counters.add_sent(payload);
+                counters.add_sent(payload, wire as u64);
             }
             match (next, ended) {
                 (Some(next), _) => ahead = next,
