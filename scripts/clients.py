@@ -17,7 +17,10 @@ import urllib.error
 import urllib.request
 
 import numpy
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+
+import slices
 
 LODE = str(pathlib.Path(sys.argv[1]).resolve())
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -177,6 +180,85 @@ def tensors_pulled_alone_open_in_safetensors(work):
         assert numpy.array_equal(found[name], value), name
     bytes_wanted = sum(value.nbytes for value in wanted.values())
     assert done["size_fetched"] <= bytes_wanted * 1.3 + 200_000, (done, bytes_wanted)
+    a.stop()
+
+
+def sharded(folder, name, config, shapes):
+    """A checkpoint of two shards with an index and a file of another kind."""
+    generator = numpy.random.default_rng(len(name))
+    folder.mkdir(parents=True)
+    names = list(shapes)
+    weight_map, size = {}, 0
+    for number in range(2):
+        shard = f"model-{number + 1:05}-of-00002.safetensors"
+        tensors = {key: generator.standard_normal(shapes[key]).astype(numpy.float16) for key in names[number::2]}
+        save_file(tensors, folder / shard, metadata={"format": "pt"})
+        weight_map.update({key: shard for key in tensors})
+        size += sum(value.nbytes for value in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps({"architectures": [name], **config}))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def as_a_loader_reads(folder):
+    """The tensors of a checkpoint, by its index, each from the shard that the index names."""
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    found = {}
+    for shard in sorted(set(index["weight_map"].values())):
+        with safe_open(folder / shard, framework="numpy") as file:
+            assert file.metadata() == {"format": "pt"}
+            for name in file.keys():
+                assert index["weight_map"][name] == shard, name
+                found[name] = file.get_tensor(name)
+    assert sorted(found) == sorted(index["weight_map"])
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in found.values())
+    return found
+
+
+@test
+def slices_equal_slicing_the_whole_model_in_python(work):
+    a = Home(work / "a")
+    models = slices.families()
+    for name, config, shapes in models:
+        a.lode("push", sharded(work / name, name, config, shapes), f"acme/{name}", "--public", "--in-place")
+    a.serve()
+    checked = 0
+    for name, config, shapes in models:
+        ticket = a.lode("share", f"acme/{name}")
+        b = Home(work / f"b-{name}")
+        whole = as_a_loader_reads(work / name)
+        cuts = [{"tp": (rank, of)} for of in (2, 4) for rank in range(of)]
+        cuts += [{"layers": (0, 1)}, {"layers": (1, 2), "tp": (1, 2)}]
+        if "Mo" in name or "Mix" in name:
+            cuts += [{"experts": (1, 3)}, {"experts": (0, 2), "tp": (3, 4), "layers": (0, 1)}]
+        for number, cut in enumerate(cuts):
+            write = {"tp": "tp={}/{}", "layers": "layers={}..{}", "experts": "experts={}..{}"}
+            arguments = [part for key, value in cut.items() for part in ("--slice", write[key].format(*value))]
+            out = work / f"{name}-{number}"
+            done = b.json("pull", f"acme/{name}", "--from", ticket, "--to", out, *arguments)
+            expected = slices.Slicer(config, whole, **cut).of_model(whole)
+            found = as_a_loader_reads(out)
+            assert sorted(found) == sorted(expected), (name, cut)
+            manifest = json.loads((out / "lode-slice.json").read_text())
+            for key, value in expected.items():
+                assert found[key].shape == value.shape and found[key].tobytes() == value.tobytes(), (name, cut, key)
+                row = manifest["tensors"][key]
+                assert row["shape"] == list(whole[key].shape), (name, cut, key)
+                again = whole[key]
+                if row["cut"]:
+                    parts = [numpy.arange(part["start"], part["end"]) for part in row["cut"]["parts"]]
+                    again = numpy.take(again, numpy.concatenate(parts), axis=row["cut"]["dim"])
+                assert again.tobytes() == value.tobytes(), (name, cut, key)
+            assert (out / "config.json").read_bytes() == (work / name / "config.json").read_bytes()
+            assert (out / "tokenizer.json").exists() and done["size_full"] > done["size"] * 0.9
+            checked += 1
+        again = b.json("pull", f"acme/{name}", "--from", ticket, "--to", work / f"{name}-0", "--slice", "tp=0/2")
+        assert again["size_fetched"] == 0, again
+        b.lode("pull", f"acme/{name}", "--from", ticket, "--to", work / "no", "--slice", "tp=0/3", code=2)
+        assert not (work / "no").exists()
+    assert checked >= 80, checked
     a.stop()
 
 
