@@ -328,3 +328,36 @@ fn digest(layout: &Layout, list: &ChunkList) -> [u8; 32] {
     }
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_cut_of_many_millions_of_runs_stays_four_numbers() {
+        // 64 GiB, every other KiB of it: 32 million runs
+        let list = ChunkList {
+            hashes: (0..4096_u32)
+                .map(|n| ChunkHash::of(&n.to_le_bytes()))
+                .collect(),
+            lengths: vec![16 << 20; 4096],
+        };
+        let runs = Runs::new(1024, 1024, 2048, 32 << 20).unwrap();
+        let layout = Layout::parts(Vec::new(), vec![Segment { runs, offset: 0 }]);
+        let plan = Plan::new(&layout, &list).unwrap();
+        assert_eq!(plan.segments.len(), 1);
+        assert_eq!((plan.len, plan.chunks().count()), (32 << 30, 4096));
+        assert_eq!(plan.pieces(4095), u16::MAX);
+        let piece = piece_range(15, 16 << 20);
+        assert_eq!(plan.wanted_bytes(4095, &piece), 512 << 10);
+        let wanted = plan.wanted(4095, &piece);
+        assert_eq!(wanted.len(), 512);
+        assert_eq!(wanted[0], piece.start + 1024..piece.start + 2048);
+        assert_eq!(
+            plan.spans(4095, &piece).next().unwrap().target,
+            (32 << 30) - (512 << 10)
+        );
+        assert!(!plan.is_whole(4095, &piece));
+    }
+}
