@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use lode_tensors::{
-    Dtype, Format, Header, Invalid, ParseError, Unsupported, Value, ValueKind, parse, subset,
+    Cut, Dtype, Format, Header, Invalid, ParseError, SubsetError, Unsupported, Value, ValueKind,
+    parse, subset, subset_cut,
 };
 use proptest::prelude::*;
 
@@ -434,6 +435,41 @@ fn a_subset_is_a_gguf_file_with_the_same_metadata() {
     let (new, old) = (&again.tensors[0], header.tensor("b").unwrap());
     assert_eq!((&new.shape, new.dtype), (&old.shape, old.dtype));
     assert_eq!(new.range.of(&made), old.range.of(&file));
+}
+
+#[test]
+fn rows_and_whole_blocks_of_a_quantized_tensor_can_be_cut() {
+    let mut file = sample().file();
+    let header = parse(&file, file.len() as u64).unwrap();
+    let position = header.tensors.iter().position(|t| t.name == "b").unwrap();
+    let tensor = &header.tensors[position];
+    let start = usize::try_from(tensor.range.start).unwrap();
+    // two rows of two blocks of 18 bytes
+    for (block, bytes) in file[start..start + 72].chunks_mut(18).enumerate() {
+        bytes.fill(u8::try_from(block).unwrap() + 1);
+    }
+    let part = |dim, start, end| Cut::Part {
+        dim,
+        parts: std::iter::once(start..end).collect(),
+    };
+    for (cut, shape, expected) in [
+        (Cut::rows(1..2), [1, 64], vec![3, 4]),
+        (part(1, 0, 32), [2, 32], vec![1, 3]),
+    ] {
+        let made = subset_cut(&header, &file, &[(position, cut)]).unwrap();
+        let placed = &made.tensors[0];
+        assert_eq!(placed.shape, shape);
+        let parts = placed.runs.iter().flat_map(|runs| runs.inside(runs.span()));
+        let bytes: Vec<u8> = parts
+            .flat_map(|part| part.range.of(&file).unwrap().to_vec())
+            .collect();
+        let blocks: Vec<u8> = bytes.chunks(18).map(|block| block[0]).collect();
+        assert_eq!(blocks, expected);
+        let again = parse(&made.header, made.len).unwrap();
+        assert_eq!(again.tensors[0].shape, shape);
+    }
+    let refused = subset_cut(&header, &file, &[(position, part(1, 0, 16))]);
+    assert!(matches!(refused, Err(SubsetError::Cut { .. })));
 }
 
 proptest! {

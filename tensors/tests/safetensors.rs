@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use lode_tensors::{
-    ByteRange, Dtype, Format, Header, Invalid, Metadata, ParseError, Unsupported, parse, subset,
+    ByteRange, Cut, Dtype, Format, Header, Invalid, Metadata, ParseError, Unsupported, parse,
+    subset, subset_cut,
 };
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -350,6 +351,67 @@ proptest! {
         for tensor in &made.tensors {
             let source = header.tensor(&tensor.name).unwrap();
             prop_assert_eq!(tensor.range.of(&file), source.range.of(&bytes));
+        }
+    }
+
+    #[test]
+    fn cut_tensors_open_in_the_reference_and_hold_the_elements_of_the_cut(
+        bytes in written_files(),
+        picks in prop::collection::vec((any::<bool>(), any::<[u8; 3]>()), 12),
+    ) {
+        let header = whole(&bytes).unwrap();
+        let mut chosen = Vec::new();
+        for (position, tensor) in header.tensors.iter().enumerate() {
+            let (pick, [dim, start, end]) = picks[position % picks.len()];
+            let dim = usize::from(dim) % tensor.shape.len().max(1);
+            let cut = match tensor.shape.get(dim).filter(|_| pick) {
+                None => Cut::Whole,
+                Some(&len) => {
+                    let start = u64::from(start) % (len + 1);
+                    let end = start + u64::from(end) % (len - start + 1);
+                    let parts = std::iter::once(start..end).collect();
+                    Cut::Part { dim, parts }
+                }
+            };
+            // parts of bytes are refused, which other tests hold
+            if cut.of(tensor).is_ok() {
+                chosen.push((position, cut));
+            }
+        }
+        let subset = subset_cut(&header, &bytes, &chosen).unwrap();
+        let mut file = subset.header.clone();
+        for placed in &subset.tensors {
+            prop_assert_eq!(placed.offset, file.len() as u64);
+            for runs in &placed.runs {
+                for part in runs.inside(runs.span()) {
+                    file.extend(part.range.of(&bytes).unwrap());
+                }
+            }
+            prop_assert_eq!(placed.offset + placed.len, file.len() as u64);
+        }
+        prop_assert_eq!(subset.len, file.len() as u64);
+        let made = whole(&file).unwrap();
+        assert_same(&file, &made)?;
+        for (position, cut) in &chosen {
+            let source = &header.tensors[*position];
+            let tensor = made.tensor(&source.name).unwrap();
+            let (all, found) = (source.range.of(&bytes).unwrap(), tensor.range.of(&file).unwrap());
+            let Cut::Part { dim, parts } = cut else {
+                prop_assert_eq!(all, found);
+                continue;
+            };
+            let inner: u64 = source.shape[dim + 1..].iter().product();
+            let width = source.dtype.bytes_of(inner);
+            let Some(width) = width.map(|width| width as usize).filter(|width| *width > 0) else {
+                continue;
+            };
+            let mut expected = Vec::<u8>::new();
+            for (number, element) in all.chunks(width).enumerate() {
+                if parts[0].contains(&(number as u64 % source.shape[*dim])) {
+                    expected.extend(element);
+                }
+            }
+            prop_assert_eq!(&expected[..], found);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -97,7 +97,8 @@ impl Job<'_> {
         let total: u64 = planned.iter().map(|file| file.len).sum();
         let meter = Arc::new(Meter {
             events: self.events.clone(),
-            done: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            open: Mutex::default(),
             total,
             traffic: self
                 .node
@@ -152,6 +153,7 @@ impl Job<'_> {
         numbers: &Arc<Numbers>,
         meter: &Arc<Meter>,
     ) -> Result<(u64, Vec<Fetched>), Failure> {
+        let size = planned.iter().map(|file| file.len).sum();
         let (links, files): (Vec<_>, Vec<_>) = planned
             .into_iter()
             .partition(|file| self.folder.is_some() && file.mode == Mode::Link);
@@ -173,7 +175,7 @@ impl Job<'_> {
                         return Err(Failure::cancelled());
                     }
                     let mut file = Open::begin(node, folder.as_deref(), file, force, &shared)?;
-                    seen.add(file.held());
+                    seen.open(&file.download);
                     if let Some(passing) = passing.as_ref().filter(|_| file.missing > 0) {
                         file.pass_on(passing);
                     }
@@ -195,6 +197,7 @@ impl Job<'_> {
                 Ok(())
             })
             .await?;
+        meter.settle(size);
         Ok((held, fetched))
     }
 
@@ -422,39 +425,51 @@ fn failure(error: FetchError) -> Failure {
     }
 }
 
-/// Adds up what is there.
+/// Adds up what is there: of what is asked for, which may be less than what comes.
 struct Meter {
     events: EventSink,
-    done: AtomicU64,
+    /// Bytes of files that are done.
+    settled: AtomicU64,
+    /// Files that are being received.
+    open: Mutex<Vec<Arc<Download>>>,
     total: u64,
     traffic: Option<Traffic>,
     senders: Mutex<HashSet<EndpointId>>,
 }
 
 impl Meter {
-    fn add(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let peers = self
-            .senders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
-        let peers = u32::try_from(peers).unwrap_or(u32::MAX);
+    fn open(&self, download: &Arc<Download>) {
+        lock(&self.open).push(Arc::clone(download));
+        self.show();
+    }
+
+    /// All open files are done: `bytes` of them.
+    fn settle(&self, bytes: u64) {
+        lock(&self.open).clear();
+        self.settled.fetch_add(bytes, Ordering::Relaxed);
+        self.show();
+    }
+
+    fn show(&self) {
+        let open: u64 = lock(&self.open).iter().map(|file| file.done_bytes()).sum();
+        let done = self.settled.load(Ordering::Relaxed) + open;
+        let peers = u32::try_from(lock(&self.senders).len()).unwrap_or(u32::MAX);
         self.events
             .progress("pull", done.min(self.total), self.total, peers);
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Progress for Meter {
     fn received(&self, peer: EndpointId, bytes: u64) {
-        self.senders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(peer);
+        lock(&self.senders).insert(peer);
         if let Some(traffic) = &self.traffic {
             traffic.of(peer).add_received(bytes);
         }
-        self.add(bytes);
+        self.show();
     }
 
     fn dropped(&self, peer: EndpointId, reason: &Reason) {
