@@ -154,7 +154,8 @@ impl Selection<'_> {
             _ => None,
         };
         manifest.architecture = checkpoint.as_ref().map(|c| c.architecture.name.clone());
-        let mut planned = self.cut(&sources, slicer.as_ref(), &mut manifest)?;
+        let index = checkpoint.as_ref().and_then(|c| c.index.as_ref());
+        let mut planned = self.cut(&sources, slicer.as_ref(), index, &mut manifest)?;
         if manifest.is_empty() {
             let what = match (&self.selector.globs, &self.selector.slice) {
                 (Some(_), Some(_)) => "no tensor of the slice matches `--tensors`",
@@ -165,7 +166,7 @@ impl Selection<'_> {
                 .advise("`lode tensors NAME` lists them; put the glob in quotes"));
         }
         let made = self.request.to.is_some();
-        if made && let Some(index) = checkpoint.as_ref().and_then(|c| c.index.as_ref()) {
+        if made && let Some(index) = index {
             let bytes = index.subset(|tensor| manifest.has(tensor), manifest.size());
             planned.push(plan::made(INDEX, bytes));
         }
@@ -319,12 +320,24 @@ impl Selection<'_> {
         &self,
         sources: &[Source<'_>],
         slicer: Option<&Slicer>,
+        index: Option<&ShardIndex>,
         manifest: &mut Manifest,
     ) -> Result<Vec<Planned>, Failure> {
         let mut planned = Vec::new();
         for source in sources {
             let mut chosen = Vec::new();
             for (position, tensor) in source.header.tensors.iter().enumerate() {
+                let path = source.file.path.as_str();
+                if index.is_some_and(|index| index.shard_of(&tensor.name) != Some(path)) {
+                    // loaders take it from where the index says, or not at all
+                    continue;
+                }
+                if slicer.is_some() && manifest.has(&tensor.name) {
+                    return Err(corrupt(format!(
+                        "tensor {:?} is in more than one file, and no {INDEX} says which counts",
+                        tensor.name
+                    )));
+                }
                 let cut = match slicer {
                     Some(slicer) => slicer.cut(&tensor.name, &tensor.shape).map_err(failure)?,
                     None => Some(self.selector.rows.clone().map_or(Cut::Whole, Cut::rows)),
@@ -332,7 +345,7 @@ impl Selection<'_> {
                 let Some(cut) = cut.filter(|_| self.selector.names(&tensor.name)) else {
                     continue;
                 };
-                manifest.add(&source.file.path, tensor, &cut);
+                manifest.add(path, tensor, &cut);
                 chosen.push((position, cut));
             }
             let Source {

@@ -457,6 +457,72 @@ async fn what_cannot_be_cut_is_refused_before_a_byte_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_index_says_counts_and_a_wrong_one_is_found() {
+    let shapes = llama(256, 64, 704, 512, 1);
+    let (folder, root) = checkpoint(&llama_config(8, 2, 256, 1), &shapes, 2);
+    let path = root.join("model.safetensors.index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["weight_map"]
+        .as_object_mut()
+        .unwrap()
+        .remove("model.norm.weight");
+    fs::write(&path, index.to_string()).unwrap();
+    // of another checkpoint: its names are not those of the architecture
+    fs::copy(
+        root.join("model-00001-of-00002.safetensors"),
+        root.join("consolidated.safetensors"),
+    )
+    .unwrap();
+    let (a, ticket) = serving(&root).await;
+    let b = node();
+    let out = folder.path().join("out");
+    pull(&b, &ticket, &out, &["tp=0/2".to_owned()]).await;
+    let found = tensors(&out);
+    assert_eq!(found.len(), shapes.len() - 1);
+    assert!(!found.contains_key("model.norm.weight"));
+    assert!(!out.join("consolidated.safetensors").exists());
+
+    for (change, says) in [
+        ("model-00003-of-00002.safetensors", "which is not there"),
+        ("model-00001-of-00002.safetensors", "does not hold it"),
+        ("../elsewhere", "no plain file name"),
+    ] {
+        index["weight_map"]["lm_head.weight"] = json!(change);
+        fs::write(&path, index.to_string()).unwrap();
+        a.push_with(&root, "acme/llama", |push| push.public = true)
+            .await
+            .unwrap();
+        let error = b
+            .pull("acme/llama", Some(&ticket), Some(&out), |pull| {
+                pull.slice = vec!["tp=0/2".to_owned()];
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, FailureKind::Corrupt, "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+
+    // without an index all files at the top count
+    fs::remove_file(&path).unwrap();
+    let repush = || a.push_with(&root, "acme/llama", |push| push.public = true);
+    repush().await.unwrap();
+    let slice = |pull: &mut Pull| pull.slice = vec!["tp=0/2".to_owned()];
+    let other = folder.path().join("other");
+    let error = b
+        .pull("acme/llama", Some(&ticket), Some(&other), slice)
+        .await
+        .unwrap_err();
+    assert!(error.message.contains("in more than one file"), "{error}");
+    fs::remove_file(root.join("consolidated.safetensors")).unwrap();
+    repush().await.unwrap();
+    b.pull("acme/llama", Some(&ticket), Some(&other), slice)
+        .await
+        .unwrap();
+    assert_eq!(tensors(&other).len(), shapes.len());
+    assert!(!other.join("model.safetensors.index.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stage_is_kept_in_the_store_without_a_folder() {
     let shapes = llama(512, 128, 2048, 4096, 4);
     let (_folder, root) = checkpoint(&llama_config(8, 2, 512, 4), &shapes, 2);
