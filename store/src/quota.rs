@@ -8,7 +8,7 @@ use crate::{
     local::{Keep, keep_key, used_key},
     manifest::Version,
     store::{ReadError, WriteError},
-    tree::Tree,
+    tree::{ChunkList, Tree},
 };
 
 /// What a home takes. Bytes of allocated blocks.
@@ -133,7 +133,7 @@ impl Store {
         Ok(left)
     }
 
-    /// Versions that may leave, least recently used first, with the bytes of their files.
+    /// Versions that may leave, least recently used first, with the bytes of them that are held.
     fn least_recently_used(&self) -> Result<Vec<(VersionId, u64)>, GcError> {
         let mut found = Vec::new();
         for (version, keep) in self.kept()? {
@@ -153,6 +153,7 @@ impl Store {
             .collect())
     }
 
+    /// Bytes of a version's chunks that are held: of one that readers had a part of, the part.
     fn version_bytes(&self, version: &VersionId) -> Result<u64, ReadError> {
         let read = |hash| self.document(&hash);
         let Some(bytes) = read((*version).into())? else {
@@ -164,6 +165,23 @@ impl Store {
         let Some(bytes) = read(version.tree.into())? else {
             return Ok(0);
         };
-        Ok(Tree::decode(&bytes).map_or(0, |tree| tree.size()))
+        let Ok(tree) = Tree::decode(&bytes) else {
+            return Ok(0);
+        };
+        let mut held = 0;
+        for file in tree.files().iter().filter(|file| file.chunks.count > 0) {
+            let of = &file.chunks;
+            let (Some(sequence), Some(lengths)) = (read(of.seq)?, read(of.lengths)?) else {
+                continue;
+            };
+            let list = ChunkList::from_documents(of, file.size, &sequence, &lengths);
+            let Ok(list) = list else { continue };
+            for (hash, length) in list.hashes.iter().zip(&list.lengths) {
+                if self.holds(hash)? {
+                    held += u64::from(*length);
+                }
+            }
+        }
+        Ok(held)
     }
 }

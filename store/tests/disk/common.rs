@@ -110,6 +110,7 @@ pub(crate) enum Form {
     Pack,
     Whole,
     Outside,
+    Nowhere,
 }
 
 /// Stores a version of these files, cut every `chunk` bytes; it is not kept yet.
@@ -152,6 +153,7 @@ pub(crate) fn version(
                 let pins = store.pins(&path).unwrap();
                 store.add_outside(&path, pins, &table, &outboards).unwrap();
             }
+            Form::Nowhere => {}
         }
         documents.extend([list.seq_bytes(), list.length_bytes()]);
         tree.push(File {

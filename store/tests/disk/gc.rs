@@ -413,3 +413,39 @@ fn room_is_made_by_letting_pulled_versions_go_least_recently_used_first() {
     assert!(refused.to_string().contains("--max-size"), "{refused}");
     assert!(is_whole(&store, &used), "nothing left for nothing");
 }
+
+#[test]
+fn a_version_of_which_a_part_is_held_counts_for_that_part() {
+    const MAX: u64 = 20_000_000;
+    let home = Home::new();
+    let store = home.open_with(Options {
+        max_size: Some(MAX),
+        ..Options::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let data = noise(3_000_000, 1);
+    let id = version(
+        &store,
+        Form::Whole,
+        1_000_000,
+        &[("f", &data)],
+        folder.path(),
+    );
+    let value = lode_store::local::keep_value(false, 1);
+    store.local_set(&keep_key(&id), &value).unwrap();
+    // The same tree beside it, of which nothing but the documents is here.
+    let absent = noise(12_000_000, 2);
+    let other = version(
+        &store,
+        Form::Nowhere,
+        1_000_000,
+        &[("g", &absent)],
+        folder.path(),
+    );
+    let value = lode_store::local::keep_value(false, 2);
+    store.local_set(&keep_key(&other), &value).unwrap();
+    let total = store.usage().unwrap().total();
+    let refused = store.make_room(MAX - total + 6_000_000).unwrap_err();
+    assert!(refused.to_string().contains("--max-size"), "{refused}");
+    assert!(is_whole(&store, &id), "nothing left for nothing");
+}
