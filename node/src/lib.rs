@@ -6,6 +6,7 @@ mod diff;
 mod doors;
 mod events;
 mod failure;
+pub mod fetch;
 pub mod keys;
 mod lineage;
 mod models;

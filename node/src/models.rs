@@ -1,6 +1,9 @@
 //! `lode ls`, `show`, `tensors`, `path`, `log`: what the home holds, for people.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use lode_store::{
     ChunkHash, PublisherId, VersionId,
@@ -13,7 +16,9 @@ use lode_tensors::ByteRange;
 
 use crate::{
     Node,
-    command::{Failure, FileRow, LogRow, ModelRow, Outcome, Shown, SignatureRow, TensorRow},
+    command::{
+        Failure, FailureKind, FileRow, LogRow, ModelRow, Outcome, Shown, SignatureRow, TensorRow,
+    },
     publisher, resolve,
 };
 
@@ -76,7 +81,7 @@ fn held(node: &Node, tree: &Tree) -> Result<u64, Failure> {
 fn file_held(node: &Node, file: &File) -> Result<u64, Failure> {
     match node.reads().file(file) {
         Ok(reader) => Ok(reader.bytes_held()?),
-        Err(error) if error.kind() == crate::command::FailureKind::NoPeer => Ok(0),
+        Err(error) if error.kind() == FailureKind::NoPeer => Ok(0),
         Err(error) => Err(error.into()),
     }
 }
@@ -162,7 +167,11 @@ pub(crate) fn show(node: &Node, name: &str) -> Result<Outcome, Failure> {
     let found = resolve::version(node, &name.parse::<NameRev>()?)?;
     let version = resolve::document(node, found.id)?;
     let tree = node.reads().tree(version.doc.tree)?;
-    let layout = node.reads().layout(version.doc.tree)?;
+    // A version of which only a part is here may lack the headers that say it.
+    let layout = match node.reads().layout(version.doc.tree) {
+        Err(error) if error.kind() == FailureKind::NoPeer => Arc::default(),
+        layout => layout?,
+    };
     let mut dtypes: BTreeMap<String, u64> = BTreeMap::new();
     for tensor in layout.files().iter().flat_map(|file| &file.tensors) {
         *dtypes.entry(tensor.dtype.to_string()).or_default() +=

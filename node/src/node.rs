@@ -16,7 +16,9 @@ use tokio::sync::OnceCell;
 use crate::{
     EventSink, Jobs, check,
     command::{Command, Failure, Outcome},
-    diff, lineage, models,
+    diff,
+    fetch::{Fetcher, Fetching},
+    lineage, models,
     network::{Network, NetworkOptions},
     publisher, pull, push,
     read::Reads,
@@ -46,6 +48,7 @@ struct Inner {
     reads: Reads,
     options: NodeOptions,
     network: OnceCell<Network>,
+    fetching: Arc<Fetching>,
     jobs: Arc<Jobs>,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
@@ -69,6 +72,7 @@ impl Node {
                 reads: Reads::new(store),
                 options,
                 network: OnceCell::new(),
+                fetching: Arc::default(),
                 jobs: Arc::default(),
                 started: Instant::now(),
                 http: Mutex::new(None),
@@ -138,6 +142,16 @@ impl Node {
     /// The network, if it is up.
     pub fn network_if_up(&self) -> Option<&Network> {
         self.inner.network.get()
+    }
+
+    /// Fetches for readers what is not held.
+    pub fn fetcher(&self) -> Fetcher {
+        Fetcher::new(self.clone())
+    }
+
+    /// What all that is fetched for readers shares.
+    pub(crate) fn fetching(&self) -> &Arc<Fetching> {
+        &self.inner.fetching
     }
 
     /// Runs `work` on a thread that may block.

@@ -4,10 +4,10 @@
 //! already, the rest from all peers at once, and last the note that the version is kept. Whatever
 //! arrives is verified before it is believed; a run that ends early goes on where it stopped.
 
-mod documents;
+pub(crate) mod documents;
 mod listen;
 mod plan;
-mod records;
+pub(crate) mod records;
 mod select;
 mod slice_manifest;
 mod transfer;

@@ -31,6 +31,7 @@ use lode_tensors::{ByteRange, Header, ParseError};
 use crate::command::{Failure, FailureKind};
 use cache::Cache;
 use file::FileMap;
+pub(crate) use file::Part;
 
 pub use chunk::ChunkSource;
 pub use file::{ChunkAt, FileReader};
@@ -246,9 +247,14 @@ impl Reads {
                 files.push(FileTensors::new(file.path.clone(), header));
             }
         }
+        Ok(self.put_layout(id, files))
+    }
+
+    /// Keeps the tensors of a tree, whose headers were read elsewhere.
+    pub(crate) fn put_layout(&self, id: TreeId, files: Vec<FileTensors>) -> Arc<Layout> {
         let layout = Arc::new(Layout::new(files));
         self.caches.layouts.put(id, &layout, layout.weight());
-        Ok(layout)
+        layout
     }
 
     /// The header of a file of tensors; nothing when it is none, or breaks the format it claims.
@@ -261,15 +267,10 @@ impl Reads {
         loop {
             let end = bytes.min(file.size);
             let prefix = reader.read_all(ByteRange { start: 0, end })?;
-            match lode_tensors::parse(&prefix, file.size) {
-                Ok(header) => return Ok(Some(header)),
-                Err(ParseError::NeedMore { bytes: more }) if more > bytes && end < file.size => {
-                    bytes = more;
-                }
-                Err(error) => {
-                    tracing::debug!(path = file.path, %error, "no tensors are listed");
-                    return Ok(None);
-                }
+            match parse_header(file, &prefix) {
+                Parsed::Header(header) => return Ok(Some(header)),
+                Parsed::NeedMore(more) => bytes = more,
+                Parsed::Broken => return Ok(None),
             }
         }
     }
@@ -289,7 +290,32 @@ impl Reads {
     }
 }
 
-fn may_have_tensors(file: &File) -> bool {
+/// What the first bytes of a file of tensors say.
+pub(crate) enum Parsed {
+    /// Its header.
+    Header(Header),
+    /// That so many bytes are needed.
+    NeedMore(u64),
+    /// That it is none.
+    Broken,
+}
+
+/// Reads the header of a file from its first bytes.
+pub(crate) fn parse_header(file: &File, prefix: &[u8]) -> Parsed {
+    let read = prefix.len() as u64;
+    match lode_tensors::parse(prefix, file.size) {
+        Ok(header) => Parsed::Header(header),
+        Err(ParseError::NeedMore { bytes }) if bytes > read && read < file.size => {
+            Parsed::NeedMore(bytes)
+        }
+        Err(error) => {
+            tracing::debug!(path = file.path, %error, "no tensors are listed");
+            Parsed::Broken
+        }
+    }
+}
+
+pub(crate) fn may_have_tensors(file: &File) -> bool {
     if file.mode == Mode::Link {
         return false;
     }

@@ -119,7 +119,7 @@ impl Documents {
 }
 
 /// Documents by hash: those of the store, and from peers what it lacks, which it then keeps.
-async fn documents(
+pub(crate) async fn documents(
     node: &Node,
     peers: &Peers,
     hashes: &[ChunkHash],

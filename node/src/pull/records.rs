@@ -30,6 +30,16 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Peers that were met already, and were shown all that they need.
+    pub(crate) fn of(met: impl IntoIterator<Item = (Arc<Session>, Peer)>) -> Self {
+        let (sessions, providers) = met.into_iter().unzip();
+        Self {
+            sessions,
+            providers,
+            capabilities: Vec::new(),
+        }
+    }
+
     /// Opens sessions to the peers of the tickets, else to those of the address book, and shows them
     /// what they let us read.
     pub(crate) async fn meet(

@@ -27,14 +27,17 @@ const PAGE_BYTES: usize = 4096;
 /// A file's chunks and where they begin: all that is needed to read any range.
 #[derive(Debug)]
 pub(super) struct FileMap {
-    list: ChunkList,
+    list: Arc<ChunkList>,
     offsets: Offsets,
 }
 
 impl FileMap {
     pub(super) fn new(list: ChunkList) -> Self {
         let offsets = Offsets::new(&list.lengths);
-        Self { list, offsets }
+        Self {
+            list: Arc::new(list),
+            offsets,
+        }
     }
 
     /// Length of the file in bytes.
@@ -59,6 +62,19 @@ pub struct ChunkAt {
     pub offset: u64,
     /// Length in bytes.
     pub length: u32,
+}
+
+/// A part of one chunk of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Number of the chunk in its file.
+    pub(crate) chunk: u32,
+    /// Its hash.
+    pub(crate) hash: ChunkHash,
+    /// Its length in bytes.
+    pub(crate) len: u32,
+    /// The bytes of it.
+    pub(crate) range: std::ops::Range<u32>,
 }
 
 /// Reads ranges of one file. Cheap to make; keeps the chunk read last open. All methods block.
@@ -126,6 +142,21 @@ impl FileReader {
             .offsets
             .pieces(range)
             .map(|piece| self.chunk_at(piece.chunk))
+    }
+
+    /// The chunks of `range` with the part of it that each holds.
+    pub(crate) fn parts(&self, range: ByteRange) -> impl Iterator<Item = Part> + '_ {
+        self.map.offsets.pieces(range).map(|piece| Part {
+            chunk: u32::try_from(piece.chunk).expect("a file has at most 2 Mi chunks"),
+            hash: self.map.list.hashes[piece.chunk],
+            len: self.map.list.lengths[piece.chunk],
+            range: piece.start..piece.end,
+        })
+    }
+
+    /// Its chunk list.
+    pub(crate) fn list(&self) -> Arc<ChunkList> {
+        Arc::clone(&self.map.list)
     }
 
     /// The number of chunks.
