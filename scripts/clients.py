@@ -316,6 +316,46 @@ def curl_resumes_a_download_and_reads_many_ranges(work):
 
 
 @test
+def curl_reads_through_a_node_what_only_its_peer_holds(work):
+    if not shutil.which("curl"):
+        return "curl is not installed"
+    source = small_model(work / "source")
+    big = numpy.random.default_rng(7).bytes(40_000_000)
+    (source / "big.bin").write_bytes(big)
+    a, b = Home(work / "a"), Home(work / "b")
+    a.lode("push", source, "acme/tiny", "--tag", "v1", "--public")
+    key = a.json("show", "acme/tiny")["publisher"]
+    a.serve()
+    b.lode("peers", "add", a.lode("share", "acme/tiny@v1"))
+    b.serve()
+
+    def curl(*arguments):
+        return subprocess.run(["curl", "-s", *arguments], capture_output=True, timeout=120)
+
+    url = f"{b.base}/models/{key}/tiny/v1"
+    assert curl("-f", "-r", "30000000-30016383", f"{url}/files/big.bin").stdout == big[30_000_000:30_016_384]
+    out = work / "out"
+    assert curl("-f", "-o", out, f"{url}/files/big.bin").returncode == 0
+    assert out.read_bytes() == big
+    shard = load_file(source / "model-00001-of-00002.safetensors")["model.layers.0.up.weight"]
+    rows = curl("-f", f"{url}/tensors/model.layers.0.up.weight?rows=10..20").stdout
+    assert rows == shard[10:20].tobytes()
+    assert curl("-f", f"{url}/files/link.json").stdout == (source / "config.json").read_bytes()
+    metrics = curl(b.base.removesuffix("/lode/v1") + "/metrics").stdout.decode()
+    fetched = [line.split()[1] for line in metrics.splitlines() if line.startswith("lode_fetch_bytes_total ")]
+    assert int(fetched[0]) >= len(big), metrics
+    # What was read whole is here now; what was not is 503, and comes back with its peer.
+    deadline = time.monotonic() + 30
+    while b.json("ls")["models"][0]["size_held"] < len(big) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    a.stop()
+    assert curl("-f", f"{url}/files/big.bin").stdout == big
+    lacking = curl("-D", "-", "-o", "/dev/null", f"{url}/files/model-00002-of-00002.safetensors").stdout.decode()
+    assert " 503 " in lacking.splitlines()[0] and "retry-after:" in lacking.lower(), lacking
+    b.stop()
+
+
+@test
 def a_second_version_sends_little_more_than_what_changed(work):
     source = small_model(work / "source")
     a, b = Home(work / "a"), Home(work / "b")

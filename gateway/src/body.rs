@@ -34,7 +34,22 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// Some of it is not held now.
     fn check_held(&self, range: ByteRange) -> Result<(), Failure>;
+
+    /// Whether all of these ranges can be had from elsewhere; waits for that answer, not for bytes.
+    /// Nothing when bytes come from here alone.
+    fn reach(self: Arc<Self>, _ranges: Vec<ByteRange>) -> Option<Pending<()>> {
+        None
+    }
+
+    /// As [`Self::read`], from wherever the bytes are, for a reader that goes on to `until`. Nothing
+    /// when they come from here alone.
+    fn fetch(self: Arc<Self>, _range: ByteRange, _until: u64) -> Option<Pending<Bytes>> {
+        None
+    }
 }
+
+/// Something that takes time and is not a thread's work. Dropping it stops it.
+pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// A piece of a body.
 #[derive(Debug, Clone)]
@@ -98,15 +113,15 @@ impl Body {
     /// # Errors
     /// The first read failed.
     pub async fn of_parts(source: Arc<dyn Source>, parts: Vec<Part>) -> Result<Self, Failure> {
-        let mut steps = Steps {
-            left: parts.iter().map(Part::len).sum(),
-            source,
-            parts: parts.into_iter().filter(|part| part.len() > 0).collect(),
-            first: None,
-            reading: None,
-        };
+        let mut steps = Steps::new(source, parts, false);
         steps.first = std::future::poll_fn(|cx| steps.poll_step(cx)).await?;
         Ok(Self(Kind::Steps(steps)))
+    }
+
+    /// Ranges and texts in order, of a source whose bytes may be elsewhere. Nothing is read before the
+    /// head is sent.
+    pub fn of_distant(source: Arc<dyn Source>, parts: Vec<Part>) -> Self {
+        Self(Kind::Steps(Steps::new(source, parts, true)))
     }
 
     /// A body made elsewhere, of a length that is not known beforehand.
@@ -204,12 +219,44 @@ struct Steps {
     /// The step that was read before the response began.
     first: Option<Bytes>,
     /// The step being read, and the range that it was asked for.
-    reading: Option<(ByteRange, JoinHandle<Result<Bytes, Failure>>)>,
+    reading: Option<(ByteRange, Reading)>,
+    /// Whether bytes may come from elsewhere.
+    distant: bool,
     /// Bytes not sent yet.
     left: u64,
 }
 
+/// A step under way.
+enum Reading {
+    /// On a thread that may block.
+    Here(JoinHandle<Result<Bytes, Failure>>),
+    /// From elsewhere.
+    Elsewhere(Pending<Bytes>),
+}
+
+impl Reading {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        match self {
+            Self::Here(task) => Pin::new(task).poll(cx).map(|result| {
+                result.map_err(|error| broken(format!("reading stopped: {error}")))?
+            }),
+            Self::Elsewhere(pending) => pending.as_mut().poll(cx),
+        }
+    }
+}
+
 impl Steps {
+    fn new(source: Arc<dyn Source>, parts: Vec<Part>, distant: bool) -> Self {
+        Self {
+            left: parts.iter().map(Part::len).sum(),
+            source,
+            parts: parts.into_iter().filter(|part| part.len() > 0).collect(),
+            first: None,
+            reading: None,
+            distant,
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let next = match self.first.take() {
             Some(bytes) => Some(bytes),
@@ -239,13 +286,27 @@ impl Steps {
                 Some(Part::Range(range)) => self.start(range),
             }
         }
-        let Some((asked, task)) = &mut self.reading else {
-            return Poll::Ready(Ok(None));
+        let (asked, bytes) = loop {
+            let Some((asked, reading)) = &mut self.reading else {
+                return Poll::Ready(Ok(None));
+            };
+            let result = ready!(reading.poll(cx));
+            let asked = *asked;
+            self.reading = None;
+            match result {
+                Ok(bytes) => break (asked, bytes),
+                // It was held when the body began, and left since: others may have it.
+                Err(failure) if failure.kind == FailureKind::NoPeer && !self.distant => {
+                    self.distant = true;
+                    let until = self.until(asked.end);
+                    match Arc::clone(&self.source).fetch(asked, until) {
+                        Some(pending) => self.reading = Some((asked, Reading::Elsewhere(pending))),
+                        None => return Poll::Ready(Err(failure)),
+                    }
+                }
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
         };
-        let result = ready!(Pin::new(task).poll(cx));
-        let asked = *asked;
-        self.reading = None;
-        let bytes = result.map_err(|error| broken(format!("reading stopped: {error}")))??;
         let length = bytes.len() as u64;
         if length == 0 || length > asked.len() {
             return Poll::Ready(Err(broken("a read returned another length than asked for")));
@@ -286,8 +347,23 @@ impl Steps {
             end: range.end,
         });
         let source = Arc::clone(&self.source);
-        let task = tokio::task::spawn_blocking(move || source.read(step));
-        self.reading = Some((step, task));
+        let elsewhere = self
+            .distant
+            .then(|| Arc::clone(&source).fetch(step, range.end))
+            .flatten();
+        let reading = match elsewhere {
+            Some(pending) => Reading::Elsewhere(pending),
+            None => Reading::Here(tokio::task::spawn_blocking(move || source.read(step))),
+        };
+        self.reading = Some((step, reading));
+    }
+
+    /// Where a read that ends at `end` goes on to.
+    fn until(&self, end: u64) -> u64 {
+        match self.parts.front() {
+            Some(Part::Range(next)) if next.start == end => next.end,
+            _ => end,
+        }
     }
 }
 

@@ -133,21 +133,34 @@ impl Content {
 
     async fn send(self, method: &Method, mut response: Response, parts: Vec<Part>) -> Answer {
         if method == Method::GET {
-            let source = Arc::clone(&self.source);
-            let wanted = parts.clone();
-            tokio::task::spawn_blocking(move || {
-                wanted.iter().try_for_each(|part| match part {
-                    Part::Range(range) if !range.is_empty() => source.check_held(*range),
-                    _ => Ok(()),
+            let ranges: Vec<ByteRange> = parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Range(range) if !range.is_empty() => Some(*range),
+                    _ => None,
                 })
+                .collect();
+            let (source, wanted) = (Arc::clone(&self.source), ranges.clone());
+            let held = tokio::task::spawn_blocking(move || {
+                wanted
+                    .iter()
+                    .try_for_each(|range| source.check_held(*range))
             })
             .await
             .map_err(|error| Failure {
                 kind: FailureKind::Failed,
                 message: format!("reading stopped: {error}"),
                 advice: None,
-            })??;
-            *response.body_mut() = Body::of_parts(self.source, parts).await?;
+            })?;
+            *response.body_mut() = match held {
+                Ok(()) => Body::of_parts(self.source, parts).await?,
+                Err(failure) if failure.kind == FailureKind::NoPeer => {
+                    let reach = Arc::clone(&self.source).reach(ranges);
+                    reach.ok_or(failure)?.await?;
+                    Body::of_distant(self.source, parts)
+                }
+                Err(failure) => return Err(failure.into()),
+            };
         }
         Ok(response)
     }

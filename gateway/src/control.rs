@@ -23,6 +23,7 @@ use hyper::{
 use lode_node::{
     EventSink, Node,
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
+    fetch::Fetcher,
     read::Reads,
 };
 use tokio::{
@@ -56,6 +57,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What the home holds.
     fn reads(&self) -> &Reads;
+
+    /// What fetches from peers what the home does not hold; nothing where there are no peers.
+    fn fetcher(&self) -> Option<Fetcher> {
+        None
+    }
 }
 
 impl Backend for Node {
@@ -66,6 +72,10 @@ impl Backend for Node {
     fn reads(&self) -> &Reads {
         Self::reads(self)
     }
+
+    fn fetcher(&self) -> Option<Fetcher> {
+        Some(Self::fetcher(self))
+    }
 }
 
 impl<B: Backend> Backend for Arc<B> {
@@ -75,6 +85,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn reads(&self) -> &Reads {
         self.as_ref().reads()
+    }
+
+    fn fetcher(&self) -> Option<Fetcher> {
+        self.as_ref().fetcher()
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::{
 use lode_node::{
     EventSink,
     command::{Command, Outcome, Status},
+    fetch::Fetcher,
     read::Reads,
 };
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::{
     control::Backend,
     guard::{self, Door},
     limits::STORE_FIGURES_AGE_MAX,
-    metrics::{Metrics, Page, write_status},
+    metrics::{Metrics, Page, write_fetched, write_status},
     native,
     route::{Request, Routes},
     target::Target,
@@ -74,6 +75,11 @@ impl Gateway {
         self.backend.reads()
     }
 
+    /// What fetches from peers. Only scopes that read models hand it out.
+    pub(crate) fn fetcher(&self) -> Option<Fetcher> {
+        self.backend.fetcher()
+    }
+
     /// Cancelled when the gateway stops.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stopping
@@ -94,6 +100,9 @@ impl Gateway {
     pub async fn figures(&self) -> String {
         let mut page = Page::default();
         self.metrics.write(&mut page);
+        if let Some(fetcher) = self.fetcher() {
+            write_fetched(&mut page, &fetcher.figures());
+        }
         if let Some(status) = self.status().await {
             write_status(&mut page, &status);
         }

@@ -21,6 +21,7 @@ pub mod route;
 pub mod scope;
 mod server;
 mod stall;
+pub mod stored;
 pub mod target;
 
 pub use server::{Running, ServeError, ServeOptions, serve};

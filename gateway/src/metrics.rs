@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lode_node::command::Status;
+use lode_node::{command::Status, fetch::Figures};
 
 /// Counts of one route, method and class of status.
 #[derive(Debug, Default)]
@@ -189,6 +189,45 @@ pub fn write_status(page: &mut Page, status: &Status) {
     page.gauge("lode_jobs", "Commands under way.", status.jobs.len());
 }
 
+/// Writes what was fetched from peers for readers.
+pub fn write_fetched(page: &mut Page, figures: &Figures) {
+    page.counter(
+        "lode_fetch_requests_total",
+        "Fetches of ranges that readers wanted and the home did not hold.",
+        figures.requests,
+    );
+    page.counter(
+        "lode_fetch_failed_total",
+        "Of those fetches, the ones that did not bring all they should.",
+        figures.failed,
+    );
+    page.counter(
+        "lode_fetch_bytes_total",
+        "Verified bytes that came by those fetches.",
+        figures.bytes,
+    );
+    page.counter(
+        "lode_fetch_lookups_total",
+        "Searches among peers for models and chunks that are not here.",
+        figures.lookups,
+    );
+    page.gauge(
+        "lode_fetch_under_way_bytes",
+        "Bytes that peers were asked for and that are not all here yet.",
+        figures.under_way,
+    );
+    page.gauge(
+        "lode_fetch_waiting",
+        "Readers that wait for bytes from peers.",
+        figures.waiting,
+    );
+    page.gauge(
+        "lode_fetch_cached_bytes",
+        "Fetched bytes in memory.",
+        figures.cached,
+    );
+}
+
 /// A page of figures.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -212,6 +251,12 @@ impl Page {
     /// A family of one figure.
     pub fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
+        self.value("", value);
+    }
+
+    /// A family of one count that only grows.
+    pub fn counter(&mut self, name: &'static str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
         self.value("", value);
     }
 

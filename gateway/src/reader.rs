@@ -16,19 +16,20 @@ use hyper::{
 };
 use lode_node::{
     command::{Failure, FailureKind},
-    read::{ChunkSource, FileReader, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
+    fetch::{Fetcher, Of},
+    read::{ChunkSource, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
 };
 use lode_store::{
-    ChunkHash, VersionId,
+    ChunkHash, PublisherId, VersionId,
     access::{self, Caller},
     manifest::{Version, VersionBytes},
-    name::{PublisherName, Rev},
+    name::{Name, PublisherName, Rev},
+    outboard,
     tree::{File, Tree},
 };
-use lode_tensors::ByteRange;
 
 use crate::{
-    answer::Problem, body::Source, gateway::Gateway, guard::Door, route::Params, scope::Scope,
+    answer::Problem, gateway::Gateway, guard::Door, route::Params, scope::Scope, stored::OpenFile,
 };
 
 /// The version whose bytes these are.
@@ -45,6 +46,50 @@ pub struct Read;
 pub struct Reader {
     reads: Reads,
     caller: Caller,
+    /// Asks peers for what is not here; nothing where there are none.
+    fetcher: Option<Fetcher>,
+}
+
+/// A chunk or document that the caller may read.
+#[derive(Debug)]
+pub enum OpenChunk {
+    /// In the home.
+    Held(ChunkSource),
+    /// From a peer: its bytes, verified.
+    Fetched(Bytes),
+}
+
+/// What an address names.
+#[derive(Debug, Clone)]
+struct Asked {
+    publisher: String,
+    model: String,
+    rev: Option<String>,
+}
+
+impl Asked {
+    fn model(params: &Params) -> Self {
+        Self {
+            publisher: params.get("publisher").to_owned(),
+            model: params.get("model").to_owned(),
+            rev: None,
+        }
+    }
+
+    fn version(params: &Params) -> Self {
+        Self {
+            rev: Some(params.get("rev").to_owned()),
+            ..Self::model(params)
+        }
+    }
+
+    fn absent_model(&self) -> Problem {
+        absent_model(&self.publisher, &self.model)
+    }
+
+    fn absent_version(&self) -> Problem {
+        absent_version(self.rev.as_deref().unwrap_or_default())
+    }
 }
 
 /// A model that the caller may read.
@@ -76,6 +121,7 @@ impl Scope for Read {
         Ok(Reader {
             reads: gateway.reads().clone(),
             caller,
+            fetcher: gateway.fetcher(),
         })
     }
 }
@@ -131,60 +177,110 @@ impl Reader {
         .await
     }
 
-    /// The model that an address names.
+    /// The model that an address names. One that is not here is asked for among peers.
     ///
     /// # Errors
-    /// 404 when it is absent or the caller may not see it; 400 for what is no name.
+    /// 404 when nobody has it or the caller may not see it; 400 for what is no name.
     pub async fn model(&self, params: &Params) -> Result<OpenModel, Problem> {
-        let this = self.clone();
-        let (publisher, model) = (
-            params.get("publisher").to_owned(),
-            params.get("model").to_owned(),
-        );
-        let absent = absent_model(&publisher, &model);
-        let found = blocking(move || this.find(&publisher, &model)).await?;
-        found.ok_or(absent)
+        let asked = Asked::model(params);
+        if let Some(found) = self.find_model(&asked).await? {
+            return Ok(found);
+        }
+        self.learn(&asked).await?;
+        let found = self.find_model(&asked).await?;
+        found.ok_or_else(|| asked.absent_model())
     }
 
-    /// The version that an address names.
+    async fn find_model(&self, asked: &Asked) -> Result<Option<OpenModel>, Problem> {
+        let (this, asked) = (self.clone(), asked.clone());
+        blocking(move || this.find(&asked.publisher, &asked.model)).await
+    }
+
+    /// The version that an address names. One that is not here is asked for among peers.
     ///
     /// # Errors
-    /// 404 when it is absent or the caller may not see it; 503 when its documents are not held.
+    /// 404 when nobody has it or the caller may not see it; 503 when its documents are nowhere to be had.
     pub async fn version(&self, params: &Params) -> Result<OpenVersion, Problem> {
-        let this = self.clone();
-        let (publisher, model) = (
-            params.get("publisher").to_owned(),
-            params.get("model").to_owned(),
-        );
-        let rev = params.get("rev").to_owned();
-        let absent = (absent_model(&publisher, &model), absent_version(&rev));
+        let asked = Asked::version(params);
+        let lacking = match self.find_version(&asked).await? {
+            Ok(found) => return Ok(found),
+            Err(lacking) => lacking,
+        };
+        if !self.learn(&asked).await? {
+            return Err(lacking);
+        }
+        self.find_version(&asked).await?
+    }
+
+    /// The version that is here, or what to say if nobody else has it.
+    async fn find_version(&self, asked: &Asked) -> Result<Result<OpenVersion, Problem>, Problem> {
+        let (this, asked) = (self.clone(), asked.clone());
         // One turn on the reading thread for all of it: most requests are for a few bytes.
         let found = blocking(move || {
-            let Some(model) = this.find(&publisher, &model)? else {
-                return Ok(Err(absent.0));
+            let Some(model) = this.find(&asked.publisher, &asked.model)? else {
+                return Ok(Err(asked.absent_model()));
             };
-            let Ok(rev) = rev.parse::<Rev>() else {
-                return Ok(Err(absent.1));
+            let Ok(rev) = asked.rev.as_deref().unwrap_or_default().parse::<Rev>() else {
+                return Ok(Err(asked.absent_version()));
             };
             let resolved = this
                 .reads
                 .resolve(model.at.publisher, &model.at.model, &rev);
             let resolved = match resolved {
-                Err(ReadError::Absent { .. }) => return Ok(Err(absent.1)),
+                Err(ReadError::Absent { .. }) => return Ok(Err(asked.absent_version())),
                 resolved => resolved?,
             };
-            let opened = this.open(model, resolved.version, resolved.fork)?;
-            Ok(opened.ok_or(absent.1))
+            match this.open(model, resolved.version, resolved.fork) {
+                Ok(opened) => Ok(opened.ok_or_else(|| asked.absent_version())),
+                Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error.into())),
+                Err(error) => Err(error),
+            }
         });
-        found.await?
+        found.await
     }
 
-    /// Opens a chunk or document by its hash.
+    /// Asks peers for what an address names; whether it is here now. Only for a caller who may read it
+    /// once it is, and only under a key or an alias that is bound.
+    async fn learn(&self, asked: &Asked) -> Result<bool, Problem> {
+        let Some(fetcher) = &self.fetcher else {
+            return Ok(false);
+        };
+        let (this, wanted) = (self.clone(), asked.clone());
+        let Some((publisher, rev)) = blocking(move || this.may_learn(&wanted)).await? else {
+            return Ok(false);
+        };
+        Ok(fetcher.learn(publisher, &asked.model, rev.as_ref()).await?)
+    }
+
+    fn may_learn(&self, asked: &Asked) -> Result<Option<(PublisherId, Option<Rev>)>, ReadError> {
+        let Ok(name) = format!("{}/{}", asked.publisher, asked.model).parse::<Name>() else {
+            return Ok(None);
+        };
+        let publisher = match self.reads.publisher(&name.publisher) {
+            Err(ReadError::Absent { .. }) => return Ok(None),
+            publisher => publisher?,
+        };
+        let rev = match asked.rev.as_deref().map(str::parse::<Rev>) {
+            Some(Err(_)) => return Ok(None),
+            rev => rev.and_then(Result::ok),
+        };
+        let granted = access::grant(
+            &self.reads,
+            &self.caller,
+            None,
+            &publisher,
+            &asked.model,
+            now(),
+        );
+        Ok(granted.reads().then_some((publisher, rev)))
+    }
+
+    /// Opens a chunk or document by its hash. One that is not held is asked for among peers.
     ///
     /// # Errors
-    /// 404 when it is not held, or the caller may not ask for chunks by hash: nobody can tell a hash
+    /// 404 when nobody has it, or the caller may not ask for chunks by hash: nobody can tell a hash
     /// that is not held now from one that never was anything.
-    pub async fn chunk(&self, hash: ChunkHash) -> Result<ChunkSource, Problem> {
+    pub async fn chunk(&self, hash: ChunkHash) -> Result<OpenChunk, Problem> {
         let absent = || Problem::not_found(format!("chunk {hash} is not here"));
         // Which versions a chunk belongs to is not known here, so only who may read all of them asks.
         if !matches!(self.caller, Caller::Owner) {
@@ -195,7 +291,14 @@ impl Reader {
             Err(ReadError::NotHeld { .. }) => Ok(None),
             opened => opened.map(Some),
         });
-        opened.await?.ok_or_else(absent)
+        if let Some(held) = opened.await? {
+            return Ok(OpenChunk::Held(held));
+        }
+        let fetched = match &self.fetcher {
+            Some(fetcher) => fetcher.chunk(hash).await?,
+            None => None,
+        };
+        fetched.map(OpenChunk::Fetched).ok_or_else(absent)
     }
 
     /// The outboard of a chunk.
@@ -204,15 +307,16 @@ impl Reader {
     /// As [`Self::chunk`].
     pub async fn outboard(&self, hash: ChunkHash) -> Result<Bytes, Problem> {
         let chunk = self.chunk(hash).await?;
-        blocking(move || chunk.outboard()).await
+        blocking(move || match chunk {
+            OpenChunk::Held(chunk) => chunk.outboard(),
+            OpenChunk::Fetched(bytes) => Ok(outboard::compute(&bytes).1.into()),
+        })
+        .await
     }
 
     /// The model, when the caller may read it, or this version of it. Every read of a model comes
     /// through here.
     fn admit(&self, at: ModelAt, root: Option<VersionId>) -> Result<Option<OpenModel>, ReadError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
         let (publisher, model) = (&at.publisher, &at.model);
         let granted = access::grant(
             &self.reads,
@@ -220,7 +324,7 @@ impl Reader {
             root.as_ref(),
             publisher,
             model,
-            now,
+            now(),
         );
         if !granted.reads() {
             return Ok(None);
@@ -268,6 +372,13 @@ impl Reader {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 impl OpenModel {
     /// Which model it is.
     pub fn at(&self) -> &ModelAt {
@@ -286,6 +397,24 @@ impl OpenModel {
     pub async fn refs(&self) -> Result<Vec<RefAt>, Problem> {
         let this = self.clone();
         blocking(move || this.reader.reads.refs(this.at.publisher, &this.at.model)).await
+    }
+
+    /// Asks peers for the documents of one of its versions, when they are not here. It is shown without
+    /// them otherwise.
+    pub async fn complete(&self, id: Option<VersionId>) {
+        let (Some(id), Some(fetcher)) = (id, &self.reader.fetcher) else {
+            return;
+        };
+        if self.version(id, Vec::new()).await.is_ok() {
+            return;
+        }
+        let Ok(rev) = id.to_hex().parse::<Rev>() else {
+            return;
+        };
+        let learnt = fetcher.learn(self.at.publisher, &self.at.model, Some(&rev));
+        if let Err(failure) = learnt.await {
+            tracing::debug!(%failure, "a model is shown without its version");
+        }
     }
 
     /// One of its versions; `fork` are those that signers disagree about.
@@ -348,20 +477,60 @@ impl OpenVersion {
     /// Opens one of its files.
     ///
     /// # Errors
-    /// 503 when its chunk list is not held.
-    pub async fn reader(&self, file: File) -> Result<FileReader, Problem> {
+    /// 503 when its chunk list is nowhere to be had.
+    pub async fn reader(&self, file: File) -> Result<OpenFile, Problem> {
         let reads = self.model.reader.reads.clone();
-        blocking(move || reads.file(&file)).await
+        let version = self.version.id;
+        let open = move |reads: Reads, file: File| {
+            blocking(move || {
+                // Others leave before it when room is needed. It is read all the same if that fails.
+                if let Err(error) = reads.store().touch(&version) {
+                    tracing::debug!(%error, "the use of a version is not noted");
+                }
+                match reads.file(&file) {
+                    Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
+                    opened => opened.map(Ok),
+                }
+            })
+        };
+        let fetcher = self.model.reader.fetcher.as_ref();
+        let opened = match (open(reads.clone(), file.clone()).await?, fetcher) {
+            (Err(_), Some(fetcher)) => {
+                fetcher.lists(&self.of(), &[&file]).await?;
+                open(reads, file).await??
+            }
+            (opened, _) => opened?,
+        };
+        let opened = Arc::new(opened);
+        let remote = fetcher
+            .map(|fetcher| fetcher.file(self.of(), Arc::clone(&self.tree), Arc::clone(&opened)));
+        Ok(OpenFile::new(opened, remote))
     }
 
     /// Its tensors.
     ///
     /// # Errors
-    /// 503 when a header is not held.
+    /// 503 when a header is nowhere to be had.
     pub async fn layout(&self) -> Result<Arc<Layout>, Problem> {
         let reads = self.model.reader.reads.clone();
         let tree = self.version.doc.tree;
-        blocking(move || reads.layout(tree)).await
+        let held = blocking(move || match reads.layout(tree) {
+            Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
+            layout => layout.map(Ok),
+        });
+        match (held.await?, &self.model.reader.fetcher) {
+            (Err(_), Some(fetcher)) => Ok(fetcher.layout(&self.of(), tree, &self.tree).await?),
+            (layout, _) => Ok(layout?),
+        }
+    }
+
+    /// What peers are asked for it by.
+    fn of(&self) -> Of {
+        Of {
+            publisher: self.model.at.publisher,
+            model: self.model.at.model.clone(),
+            version: self.version.id,
+        }
     }
 }
 
@@ -380,70 +549,6 @@ fn absent_version(rev: &str) -> Problem {
     Problem::not_found(format!("this model has no branch, tag or version {rev:?}"))
 }
 
-/// A part of a file that is a body of its own, such as a tensor.
-#[derive(Debug)]
-pub struct Window {
-    file: FileReader,
-    range: ByteRange,
-}
-
-impl Window {
-    /// The bytes `range` of `file`.
-    pub fn new(file: FileReader, range: ByteRange) -> Self {
-        Self { file, range }
-    }
-
-    fn outer(&self, range: ByteRange) -> ByteRange {
-        let shift = |at: u64| self.range.start.saturating_add(at).min(self.range.end);
-        ByteRange {
-            start: shift(range.start),
-            end: shift(range.end),
-        }
-    }
-}
-
-impl Source for Window {
-    fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
-        Ok(self.file.read(self.outer(range))?)
-    }
-
-    fn check_held(&self, range: ByteRange) -> Result<(), Failure> {
-        Ok(self.file.check_held(self.outer(range))?)
-    }
-}
-
-impl Source for FileReader {
-    fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
-        Ok(Self::read(self, range)?)
-    }
-
-    fn check_held(&self, range: ByteRange) -> Result<(), Failure> {
-        Ok(Self::check_held(self, range)?)
-    }
-}
-
-impl Source for ChunkSource {
-    fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
-        Ok(Self::read(self, range)?)
-    }
-
-    fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
-        // It is open.
-        Ok(())
-    }
-}
-
-impl Source for Bytes {
-    fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
-        let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.len());
-        Ok(self.slice(bound(range.start)..bound(range.end)))
-    }
-
-    fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -454,6 +559,7 @@ mod tests {
         Reader {
             reads: Reads::new(home.store.clone()),
             caller,
+            fetcher: None,
         }
     }
 

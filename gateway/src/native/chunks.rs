@@ -7,9 +7,10 @@ use lode_store::ChunkHash;
 
 use crate::{
     answer::{Answer, Problem},
+    body::Source,
     condition::Etag,
     content::Content,
-    reader::Reader,
+    reader::{OpenChunk, Reader},
     route::Request,
 };
 
@@ -25,13 +26,17 @@ fn hash(request: &Request) -> Result<ChunkHash, Problem> {
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     let hash = hash(&request)?;
     let chunk = reader.chunk(hash).await?;
+    let (len, source): (u64, Arc<dyn Source>) = match chunk {
+        OpenChunk::Held(chunk) => (u64::from(chunk.len()), Arc::new(chunk)),
+        OpenChunk::Fetched(bytes) => (bytes.len() as u64, Arc::new(bytes)),
+    };
     let content = Content {
-        len: u64::from(chunk.len()),
+        len,
         etag: Etag::new(hash.to_hex()),
         content_type: "application/octet-stream",
         immutable: true,
         headers: HeaderMap::new(),
-        source: Arc::new(chunk),
+        source,
     };
     content.answer(&request.method, &request.headers).await
 }

@@ -6,7 +6,6 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{CONTENT_DISPOSITION, HeaderName, HeaderValue},
 };
-use lode_node::read::FileReader;
 use lode_store::tree::Mode;
 use lode_tensors::ByteRange;
 use serde::Serialize;
@@ -17,8 +16,9 @@ use crate::{
     condition::Etag,
     content::Content,
     limits::CHUNK_ROWS_MAX,
-    reader::{OpenVersion, Reader, blocking},
+    reader::{OpenVersion, Reader},
     route::Request,
+    stored::OpenFile,
     target::encode_segment,
 };
 
@@ -70,7 +70,8 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/files/{path..}`
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     let version = reader.version(&request.params).await?;
-    let (file, link) = find(&version, request.params.get("path")).await?;
+    let (open, link) = find(&version, request.params.get("path")).await?;
+    let file = open.file();
     let mut headers = HeaderMap::new();
     version.mark(&mut headers);
     headers.insert(SEQ, ascii(file.seq().to_hex()));
@@ -87,7 +88,7 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
         content_type,
         immutable: version.is_pinned_by(request.params.get("rev")),
         headers,
-        source: Arc::new(file),
+        source: Arc::new(open),
     };
     content.answer(&request.method, &request.headers).await
 }
@@ -114,7 +115,8 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
         next: Option<u64>,
     }
     let version = reader.version(&request.params).await?;
-    let (file, _) = find(&version, request.params.get("path")).await?;
+    let (open, _) = find(&version, request.params.get("path")).await?;
+    let file = open.file();
     let bound = |key: &str, absent: u64| match request.target.query(key) {
         None => Ok(absent),
         Some(text) => text
@@ -152,7 +154,7 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
 const LINKS_MAX: usize = 16;
 
 /// The file at `path`, and, when links lead there, where they lead.
-async fn find(version: &OpenVersion, path: &str) -> Result<(FileReader, Option<String>), Problem> {
+async fn find(version: &OpenVersion, path: &str) -> Result<(OpenFile, Option<String>), Problem> {
     let mut path = path.to_owned();
     let mut links = 0;
     loop {
@@ -170,13 +172,7 @@ async fn find(version: &OpenVersion, path: &str) -> Result<(FileReader, Option<S
         if links > LINKS_MAX {
             return Err(Problem::not_found("links lead in a circle"));
         }
-        let target = blocking(move || {
-            reader.read_all(ByteRange {
-                start: 0,
-                end: reader.len(),
-            })
-        })
-        .await?;
+        let target = reader.read_all().await?;
         path = follow(&path, &target)
             .ok_or_else(|| Problem::not_found(format!("the link {path:?} leads nowhere")))?;
     }

@@ -107,6 +107,7 @@ pub(super) async fn show(reader: Reader, request: Request) -> Answer {
         refs: Vec<RefRow>,
     }
     let model = reader.model(&request.params).await?;
+    model.complete(head(&model.refs().await?)).await;
     let (row, refs) = row(&model).await?;
     let refs = refs.into_iter().map(RefRow::new).collect();
     Ok(json(StatusCode::OK, &Shown { row, refs }))

@@ -15,8 +15,9 @@ use crate::{
     answer::{Answer, Problem},
     condition::Etag,
     content::Content,
-    reader::{Reader, Window},
+    reader::Reader,
     route::Request,
+    stored::Window,
     target::encode_segment,
 };
 
@@ -93,7 +94,7 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
         len: range.len(),
         etag: Etag::new(format!(
             "{}.{}-{}",
-            hex(source.sha256()),
+            hex(source.file().sha256()),
             range.start,
             range.end
         )),
