@@ -46,6 +46,9 @@ pub(crate) struct Globals {
     /// Use no relay and no lookup service: addresses that were given, and nothing else
     #[arg(long, global = true)]
     pub(crate) no_relay: bool,
+    /// Find nodes of the local network, and be found by them (multicast DNS)
+    #[arg(long, global = true)]
+    pub(crate) mdns: bool,
 }
 
 /// The commands.

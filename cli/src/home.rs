@@ -147,6 +147,7 @@ impl Served {
 pub(crate) fn network(settings: &Settings) -> NetworkOptions {
     NetworkOptions {
         offline: !settings.relay.value,
+        mdns: settings.mdns.value,
         ..NetworkOptions::default()
     }
 }

@@ -130,6 +130,7 @@ fn config_show(settings: &Settings, screen: &Screen) {
             settings.home.source,
         ),
         row("relay", yes_no(settings.relay.value), settings.relay.source),
+        row("mdns", yes_no(settings.mdns.value), settings.mdns.source),
         row("log", &settings.log.value, settings.log.source),
         row("color", yes_no(settings.color.value), settings.color.source),
     ];

@@ -72,6 +72,9 @@ async fn introduce(
         screen.note(&format!("http   http://{http}"));
     }
     screen.note(&relays(args, settings));
+    if settings.mdns.value {
+        screen.note("mdns   tells nodes of the local network of this one");
+    }
     screen.note("ready; Ctrl-C stops");
     Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) home: Set<PathBuf>,
     /// Whether relays and lookup services may be used.
     pub(crate) relay: Set<bool>,
+    /// Whether nodes of the local network are sought.
+    pub(crate) mdns: Set<bool>,
     /// Filter of the program's own log lines, as `tracing` reads it.
     pub(crate) log: Set<String>,
     /// Whether human output may use colour.
@@ -120,6 +122,14 @@ impl Settings {
                 source: home.source,
             },
             relay,
+            mdns: Set {
+                value: globals.mdns,
+                source: if globals.mdns {
+                    Source::Argument
+                } else {
+                    Source::Default
+                },
+            },
             log,
             color,
             json: globals.json,

@@ -44,6 +44,8 @@ pub struct NetworkOptions {
     pub offline: bool,
     /// Relays to use instead of the public ones.
     pub relays: Vec<String>,
+    /// Seeks nodes of the local network by multicast DNS, and tells them of this one.
+    pub mdns: bool,
     /// Address and UDP port to listen on; every address and the home's own port when absent.
     pub listen: Option<SocketAddr>,
     /// Bytes a second that are sent to all peers together.
@@ -84,6 +86,7 @@ impl Network {
             },
             fixed_port: options.listen.is_some_and(|address| address.port() != 0),
             relays,
+            mdns: options.mdns,
         })
         .await
         .map_err(|error| {

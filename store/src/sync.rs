@@ -16,6 +16,7 @@ pub mod hub;
 pub mod lanes;
 pub mod limits;
 pub mod message;
+pub mod neighbours;
 pub mod provider;
 pub mod rate;
 pub mod receiver;

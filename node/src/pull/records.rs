@@ -1,6 +1,6 @@
 //! The peers of a pull, and the signed records that they know.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lode_store::{
@@ -17,6 +17,9 @@ use crate::{
     command::Failure,
     network::{decode_peer, from_ticket, remember},
 };
+
+/// How long the first node of the local network is waited for.
+const NEIGHBOURS_TIME: Duration = Duration::from_secs(5);
 
 /// Peers that are asked when no ticket names any.
 const PEERS_ASKED_MAX: usize = 64;
@@ -66,6 +69,12 @@ impl Peers {
                 .iter()
                 .filter_map(|(_, bytes)| decode_peer(bytes)?.to_endpoint_addr());
             addresses.extend(known.take(PEERS_ASKED_MAX));
+        }
+        if node.options().network.mdns {
+            let network = node.network().await?;
+            if let Some(neighbours) = network.net().neighbours() {
+                addresses.extend(neighbours.known(NEIGHBOURS_TIME).await);
+            }
         }
         let mut found = Self {
             sessions: Vec::new(),

@@ -15,6 +15,7 @@ use iroh::{
 use super::{
     control::Control,
     limits::{SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX},
+    neighbours::Neighbours,
     provider::Provider,
 };
 
@@ -49,6 +50,8 @@ pub struct EndpointOptions {
     pub fixed_port: bool,
     /// Relays and lookups.
     pub relays: Relays,
+    /// Whether nodes of the local network are sought, and told of this one, by multicast DNS.
+    pub mdns: bool,
 }
 
 impl EndpointOptions {
@@ -60,6 +63,7 @@ impl EndpointOptions {
             port: 0,
             fixed_port: false,
             relays: Relays::Offline,
+            mdns: false,
         }
     }
 }
@@ -76,6 +80,9 @@ pub enum EndpointError {
         /// What iroh said.
         source: Box<BindError>,
     },
+    /// The local network cannot be searched.
+    #[error("multicast DNS cannot be used: {0}")]
+    Mdns(String),
     /// The address cannot be listened on.
     #[error("{listen} is no address to listen on")]
     Address {
@@ -89,6 +96,7 @@ pub enum EndpointError {
 pub struct Net {
     endpoint: Endpoint,
     known: MemoryLookup,
+    neighbours: Option<Neighbours>,
 }
 
 impl Net {
@@ -139,7 +147,15 @@ impl Net {
             port,
             source: Box::new(source),
         })?;
-        Ok(Self { endpoint, known })
+        let neighbours = options
+            .mdns
+            .then(|| Neighbours::start(&endpoint).map_err(EndpointError::Mdns))
+            .transpose()?;
+        Ok(Self {
+            endpoint,
+            known,
+            neighbours,
+        })
     }
 
     /// The endpoint.
@@ -164,6 +180,11 @@ impl Net {
             }
         }
         addr
+    }
+
+    /// The nodes of the local network, if they are sought.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.neighbours.as_ref()
     }
 
     /// Remembers where a peer can be reached.

@@ -78,6 +78,9 @@ pub const WATCHES_PER_CONNECTION_MAX: usize = 64;
 /// Chunks whose changes wait for a watcher that does not read; beyond them the watch ends.
 pub const WATCH_PENDING_MAX: usize = 1 << 20;
 
+/// Nodes of the local network that are remembered.
+pub const NEIGHBOURS_MAX: usize = 256;
+
 /// Peers of one version that a node remembers, to name them to others.
 pub const MET_PER_VERSION_MAX: usize = 64;
 
