@@ -19,7 +19,7 @@ row push "$(python3 bench/measure.py -- "$lode" --home "$work/ma" push "$model" 
 "$lode" --home "$work/ma" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 2>"$work/serve.log" &
 node=$!
 trap 'kill $node 2>/dev/null || true' EXIT
-until "$lode" --home "$work/ma" status >/dev/null 2>&1; do sleep 0.2; done
+until grep -q ^ready "$work/serve.log"; do sleep 0.1; done
 ticket=$("$lode" --home "$work/ma" share bench/model)
 row pull "$(python3 bench/measure.py --pid "$node" -- "$lode" --home "$work/mb" pull bench/model --from "$ticket" --to "$work/mout")"
 echo "         (watched_* is the serving node)"

@@ -1,27 +1,72 @@
 #!/usr/bin/env bash
-# `lode pull` over loopback from one provider, and a second version with a tenth of its tensors changed.
-# The comparison with an FsStore pair in one run is the binary `sync-pair`. usage: bench/pull.sh [GIB=4]
+# `lode pull` over loopback from one provider beside an iroh-blobs FsStore pair and raw iroh streams, in one run
+# and in turns; then a second version with a tenth of its tensors changed. usage: bench/pull.sh [GIB=4] [RUNS=3]
+# Work folder: LODE_BENCH_DIR or a temporary one, removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-gib=${1:-4}
-work=${LODE_BENCH_DIR:-$(mktemp -d)}
+gib=${1:-4} runs=${2:-3}
+work=${LODE_BENCH_DIR:-$(mktemp -d)}/pull
 mkdir -p "$work"
 cargo build --release --locked -q -p lode-cli
 cargo build --release -q --manifest-path bench/Cargo.toml
 lode=$PWD/target/release/lode
 bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
-rm -rf "$work/pa" "$work/pb" "$work/pout" "$work/pout2"
-[ -d "$work/model" ] || "$bins/make-model" --size "${gib}GiB" --shards 1 "$work/model"
-[ -d "$work/model2" ] || "$bins/make-model" --size "${gib}GiB" --shards 1 --change 0.1 "$work/model2"
 export LODE_OFFLINE=1
-"$lode" --home "$work/pa" push "$work/model" bench/model --in-place --public --tag v1
-"$lode" --home "$work/pa" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 2>"$work/serve.log" &
-node=$!
-trap 'kill $node 2>/dev/null || true' EXIT
-until "$lode" --home "$work/pa" status >/dev/null 2>&1; do sleep 0.2; done
-ticket=$("$lode" --home "$work/pa" share bench/model)
-python3 bench/measure.py --pid "$node" -- "$lode" --home "$work/pb" pull bench/model@v1 --from "$ticket"
-"$lode" --home "$work/pa" --json push "$work/model2" bench/model -m 'a tenth changed'
-du -sb --apparent-size "$work/pa" "$work/pb"
-"$lode" --home "$work/pb" --json pull bench/model --from "$ticket" | tail -n 1
-du -sb "$work/pb"
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+"$bins/make-model" --size "${gib}GiB" --shards 1 "$work/model" >/dev/null
+file=$(ls -S "$work/model"/*.safetensors | head -n 1)
+size=$(stat -c %s "$file")
+
+serve() { # name, command..: starts it and leaves its first line in $said
+  local name=$1; shift
+  rm -f "$work/$name.in" "$work/$name.out"
+  mkfifo "$work/$name.in"
+  "$@" <"$work/$name.in" >"$work/$name.out" &
+  exec {input}>"$work/$name.in"
+  until [ -s "$work/$name.out" ]; do sleep 0.05; done
+  said=$(head -n 1 "$work/$name.out")
+}
+serve fsstore "$bins/sync-peer" fsstore-serve "$work/fs" "$file"; fsstore=$said
+serve raw "$bins/sync-peer" raw-serve "$file"; raw=$said
+"$lode" --home "$work/a" -q push "$work/model" bench/model --in-place --public --tag v1 >/dev/null
+"$lode" --home "$work/a" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 ${LODE_SERVE_OPTIONS:-} 2>"$work/serve.log" &
+until grep -q ^ready "$work/serve.log"; do sleep 0.1; done
+ticket=$("$lode" --home "$work/a" -q share bench/model)
+
+for _ in $(seq "$runs"); do
+  rm -rf "$work/got"; echo "fsstore $("$bins/sync-peer" fsstore-pull "$work/got" $fsstore)" >>"$work/rows"
+  rm -rf "$work/got"; echo "raw $("$bins/sync-peer" raw-pull "$work/got" $raw)" >>"$work/rows"
+  rm -rf "$work/got" "$work/out"
+  start=$(date +%s.%N)
+  "$lode" --home "$work/got" -q pull bench/model@v1 --from "$ticket" --to "$work/out" ${LODE_PULL_OPTIONS:-} >/dev/null
+  echo "lode $(echo "$(date +%s.%N) - $start" | bc)" >>"$work/rows"
+  cmp "$file" "$work/out/$(basename "$file")"
+done
+python3 - "$work/rows" "$size" <<'PY'
+import statistics, sys
+rows = {}
+for line in open(sys.argv[1]):
+    name, seconds = line.split()
+    rows.setdefault(name, []).append(float(seconds))
+size, middle = int(sys.argv[2]), {name: statistics.median(found) for name, found in rows.items()}
+print(f"| what | seconds (median of {len(rows['lode'])}) | GB/s |\n|---|---|---|")
+for name, seconds in middle.items():
+    print(f"| {name} | {seconds:.2f} | {size / seconds / 1e9:.2f} |")
+print(f"\nlode pull / FsStore pair: {middle['fsstore'] / middle['lode']:.2f} (bars 1.3 and 1.5)")
+print(f"lode pull / raw iroh, four streams: {middle['raw'] / middle['lode']:.2f} (bar 0.8)")
+PY
+
+rm -rf "$work/got" "$work/out"
+"$lode" --home "$work/b" -q pull bench/model@v1 --from "$ticket" >/dev/null
+"$bins/make-model" --size "${gib}GiB" --shards 1 --change 0.1 "$work/model2" >/dev/null
+before=$(du -s --block-size=1 "$work/b" | cut -f1)
+"$lode" --home "$work/a" -q push "$work/model2" bench/model -m 'a tenth changed' >/dev/null
+"$lode" --home "$work/b" --json -q pull bench/model --from "$ticket" >"$work/second.json"
+after=$(du -s --block-size=1 "$work/b" | cut -f1)
+python3 - "$work/second.json" "$size" $((after - before)) <<'PY'
+import json, sys
+pulled = json.loads(open(sys.argv[1]).read().splitlines()[-1])
+size = int(sys.argv[2])
+print(f"\nsecond version, 10 % of the bytes changed: {pulled['size_fetched'] / size:.1%} of the bytes sent, "
+      f"{int(sys.argv[3]) / size:.1%} stored (bar 11 %)")
+PY
