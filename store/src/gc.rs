@@ -143,6 +143,10 @@ impl Store {
             progress,
         };
         run.sweep()?;
+        let live = |root: &ChunkHash| run.live.has_file_root(root);
+        run.done.bytes += self
+            .sweep_cache(live, dry_run)
+            .map_err(ReadError::io(self.home()))?;
         if !run.done.stopped {
             if !dry_run {
                 self.unindex_dropped()?;

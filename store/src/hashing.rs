@@ -111,6 +111,12 @@ pub trait Visitor: Sync {
     /// Takes one chunk; those of a file come in any order.
     fn chunk(&self, chunk: HashedChunk<'_>) -> Result<(), Self::Error>;
 
+    /// Takes pairs of the hash tree of a whole file of more than 16 MiB, when roots are made: where they
+    /// lie in the pre-order outboard, in bytes, and what they are. All come before [`done`](Self::done).
+    fn outboard(&self, _file: usize, _offset: u64, _pairs: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Takes the hashes of a file, after all its chunks.
     fn done(&self, file: usize, hashes: FileHashes) -> Result<(), Self::Error>;
 

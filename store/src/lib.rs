@@ -23,6 +23,7 @@ pub mod outboard;
 pub mod piece;
 pub mod quota;
 pub mod refs;
+pub mod root;
 pub mod scrub;
 pub mod sidecar;
 pub mod signature;

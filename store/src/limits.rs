@@ -172,6 +172,22 @@ pub const CONTAINERS_OPEN_MAX: usize = 256;
 /// Places of one chunk that are looked at for a read.
 pub const PLACES_MAX: usize = 32;
 
+/// Bytes of the hash trees of whole files that a home keeps: 8 GiB, those of files of 2 TiB together. A
+/// file whose own takes more is not served as one blob.
+pub const ROOT_CACHE_BYTES_MAX: u64 = 8 << 30;
+
+/// Whole files that stay open, each with its chunk list and its mapped hash tree.
+pub const ROOT_FILES_OPEN_MAX: usize = 16;
+
+/// Roots that are remembered as untrue.
+pub const ROOT_FALSE_MAX: usize = 4096;
+
+/// Requests that wait while a hash tree is made; more are turned away.
+pub const ROOT_WAITING_MAX: usize = 16;
+
+/// Threads that make a hash tree, each with 16 MiB.
+pub const ROOT_THREADS_MAX: usize = 4;
+
 /// Bytes of a piece, the unit of a download's journal: 1 MiB.
 pub const PIECE_BYTES: u32 = 1 << 20;
 

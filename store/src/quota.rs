@@ -25,6 +25,8 @@ pub struct Usage {
     pub index: u64,
     /// Unfinished downloads and writes.
     pub partial: u64,
+    /// Hash trees of whole files, which leave before anything else does.
+    pub cache: u64,
     /// What the home may have.
     pub max: Option<u64>,
     /// Room on its file system.
@@ -36,7 +38,7 @@ pub struct Usage {
 impl Usage {
     /// All that counts against the home's size.
     pub fn total(&self) -> u64 {
-        self.containers + self.sidecars + self.log + self.index + self.partial
+        self.containers + self.sidecars + self.log + self.index + self.partial + self.cache
     }
 }
 
@@ -73,6 +75,9 @@ impl Store {
         for name in list(inner.layout.partial_dir())? {
             usage.partial += allocated(&inner.layout.partial_dir().join(name));
         }
+        usage.cache = self
+            .cache_bytes()
+            .map_err(ReadError::io(&home.join("cache")))?;
         usage.index = allocated(&home.join("index.redb"));
         usage.free = disk.space(home).map_err(ReadError::io(home))?.free;
         let mut after = None;
@@ -102,7 +107,9 @@ impl Store {
         if excess == 0 {
             return Ok(Vec::new());
         }
-        // what nobody keeps costs nobody anything
+        // what nobody keeps costs nobody anything, and what can be made again costs time alone
+        self.sweep_cache(|_| false, false)
+            .map_err(ReadError::io(self.home()))?;
         self.gc(false, &mut |_| true)?;
         excess = over(self)?;
         let mut candidates = self.least_recently_used()?;

@@ -101,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) open: OpenContainers,
     pub(crate) protect: protect::Protections,
     pub(crate) folded: signed::Folded,
+    pub(crate) roots: crate::root::Roots,
     ids: Mutex<Nonces>,
     poisoned: OnceLock<PathBuf>,
     findings: Findings,
@@ -124,6 +125,9 @@ impl Store {
     pub fn open(home: &Path, options: Options) -> Result<Self, OpenError> {
         let inner = Arc::new(open::open(home, options)?);
         let store = Self { inner };
+        store
+            .clean_cache()
+            .map_err(OpenError::io(&home.join("cache")))?;
         store.index_kept().map_err(|error| error.into_open(home))?;
         Ok(store)
     }

@@ -23,6 +23,8 @@ pub(super) struct Live {
     fresh: Vec<u64>,
     /// Trees and chunk lists that were read.
     seen: HashSet<ChunkHash>,
+    /// Roots of whole files.
+    file_roots: HashSet<ChunkHash>,
     /// Versions that were marked as roots.
     roots: HashSet<VersionId>,
     /// The count of new roots when they were last looked at.
@@ -69,6 +71,11 @@ impl Live {
     pub(super) fn contains(&self, hash: &ChunkHash) -> bool {
         debug_assert!(self.fresh.is_empty(), "merged after marking");
         self.sorted.binary_search(&short(hash)).is_ok()
+    }
+
+    /// Whether a kept version has a file of this root.
+    pub(super) fn has_file_root(&self, root: &ChunkHash) -> bool {
+        self.file_roots.contains(root)
     }
 
     fn insert(&mut self, hash: &ChunkHash) {
@@ -128,6 +135,7 @@ impl Live {
         drop(bytes);
         for file in tree.files() {
             let list = &file.chunks;
+            self.file_roots.extend(file.root);
             self.insert(&list.seq);
             self.insert(&list.lengths);
             if list.count == 0 || !self.seen.insert(list.seq) {

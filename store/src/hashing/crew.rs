@@ -300,7 +300,11 @@ impl<'a, V: Visitor> Crew<'a, V> {
         mut digests: Digests,
         unit: Unit,
     ) -> Result<(), HashError<V::Error>> {
-        digests.update(&unit.buffer[..unit.len]);
+        for (offset, pairs) in digests.update(&unit.buffer[..unit.len]) {
+            self.visitor
+                .outboard(file, offset, &pairs)
+                .map_err(HashError::Visitor)?;
+        }
         self.visitor.progress(unit.len as u64);
         let mut state = self.lock();
         state.buffers.give_back(unit.buffer);

@@ -3,7 +3,11 @@
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
-use crate::{ChunkHash, limits::GIT_HASH_FILE_BYTES_MAX};
+use crate::{
+    ChunkHash,
+    limits::GIT_HASH_FILE_BYTES_MAX,
+    root::{RootBuilder, SEGMENT_BYTES},
+};
 
 use super::HashOptions;
 
@@ -12,8 +16,20 @@ use super::HashOptions;
 pub(super) struct Digests {
     sha256: Option<Sha256>,
     git: Option<Sha1>,
-    root: Option<Box<blake3::Hasher>>,
+    root: Option<Root>,
 }
+
+/// The BLAKE3 root on its way.
+#[derive(Debug)]
+enum Root {
+    /// Of a file whose hash tree is made when somebody asks for it.
+    Small(Box<blake3::Hasher>),
+    /// Of a file whose hash tree is kept.
+    Large(Box<RootBuilder>),
+}
+
+/// Pairs of the hash tree of the whole file: where they lie in its outboard, in bytes, and what they are.
+pub(super) type Pairs = Vec<(u64, Vec<u8>)>;
 
 /// What [`Digests`] come to.
 #[derive(Debug)]
@@ -30,20 +46,35 @@ impl Digests {
         Self {
             sha256: options.digests.then(Sha256::new),
             git: small.then(|| Sha1::new_with_prefix(format!("blob {size}\0"))),
-            root: options.roots.then(Box::default),
+            root: options.roots.then(|| {
+                if size > SEGMENT_BYTES {
+                    Root::Large(Box::new(RootBuilder::new(size)))
+                } else {
+                    Root::Small(Box::default())
+                }
+            }),
         }
     }
 
-    pub(super) fn update(&mut self, data: &[u8]) {
+    /// Takes the next bytes; returns the pairs that they complete.
+    pub(super) fn update(&mut self, data: &[u8]) -> Pairs {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(data);
         }
         if let Some(git) = &mut self.git {
             git.update(data);
         }
-        if let Some(root) = &mut self.root {
-            root.update(data);
+        let mut pairs = Vec::new();
+        match &mut self.root {
+            None => {}
+            Some(Root::Small(hasher)) => {
+                hasher.update(data);
+            }
+            Some(Root::Large(builder)) => {
+                builder.update(data, &mut |at, block| pairs.push((at, block.to_vec())));
+            }
         }
+        pairs
     }
 
     pub(super) fn finish(self) -> Finished {
@@ -52,7 +83,10 @@ impl Digests {
                 .sha256
                 .map_or([0; 32], |sha256| sha256.finalize().into()),
             git: self.git.map(|git| git.finalize().into()),
-            root: self.root.map(|root| root.finalize().into()),
+            root: self.root.and_then(|root| match root {
+                Root::Small(hasher) => Some(hasher.finalize().into()),
+                Root::Large(builder) => builder.root(),
+            }),
         }
     }
 }

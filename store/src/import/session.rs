@@ -14,9 +14,10 @@ use bytes::Bytes;
 use lode_tensors::Header;
 
 use crate::{
-    Store,
+    ChunkHash, Store,
     cut::tensor_cuts,
     hashing::{FileHashes, HashedChunk, Plan, Visitor},
+    root::OutboardWriter,
     sidecar::{ChunkEntry, Pins},
     store::{OutsideWriter, WholeWriter, WriteError},
     tree::{self, ChunkList, Mode, Tree},
@@ -46,6 +47,8 @@ pub(super) struct Session<'a> {
     total: u64,
     done: AtomicU64,
     open: Mutex<HashMap<usize, Arc<Target>>>,
+    /// Hash trees of whole files that are being kept; none for a file whose tree could not be.
+    trees: Mutex<HashMap<usize, Option<OutboardWriter>>>,
     pub(super) results: Mutex<Results>,
 }
 
@@ -111,6 +114,7 @@ impl<'a> Session<'a> {
             chunks: Chunks::new(store).map_err(WriteError::from)?,
             done: AtomicU64::new(0),
             open: Mutex::default(),
+            trees: Mutex::default(),
             results: Mutex::default(),
         })
     }
@@ -185,6 +189,35 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Writes pairs of a file's hash tree to the cache. What fails there stops no push: the tree is made
+    /// again when somebody asks for it.
+    fn keep_pairs(&self, file: usize, offset: u64, pairs: &[u8]) {
+        let size = || -> std::io::Result<u64> { Ok(fs::metadata(&self.entry(file).source)?.len()) };
+        let mut trees = lock(&self.trees);
+        let writer = trees.entry(file).or_insert_with(|| {
+            let begun = size().and_then(|size| self.store.outboard_writer(size));
+            begun.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the hash tree of a file is not kept");
+                None
+            })
+        });
+        if let Some(open) = writer
+            && let Err(error) = open.write(offset, pairs)
+        {
+            tracing::warn!(%error, "the hash tree of a file is not kept");
+            *writer = None;
+        }
+    }
+
+    fn seal_tree(&self, file: usize, root: Option<&ChunkHash>) {
+        let writer = lock(&self.trees).remove(&file).flatten();
+        if let (Some(writer), Some(root)) = (writer, root)
+            && let Err(error) = writer.seal(root)
+        {
+            tracing::warn!(%error, "the hash tree of a file is not kept");
+        }
     }
 
     /// Seals everything, then stores the chunk lists and the tree.
@@ -299,7 +332,13 @@ impl Visitor for Session<'_> {
         Ok(target.take(&self.chunks, &chunk)?)
     }
 
+    fn outboard(&self, file: usize, offset: u64, pairs: &[u8]) -> Result<(), ImportError> {
+        self.keep_pairs(file, offset, pairs);
+        Ok(())
+    }
+
     fn done(&self, file: usize, hashes: FileHashes) -> Result<(), ImportError> {
+        self.seal_tree(file, hashes.root.as_ref());
         let target = lock(&self.open).remove(&file).and_then(Arc::into_inner);
         let mut filled = target
             .expect("a file is done once, after its chunks")

@@ -20,7 +20,7 @@ use crate::{
 const FORMAT: u64 = 1;
 
 /// What may lie in a folder that becomes a home.
-const OWN_NAMES: [&str; 12] = [
+const OWN_NAMES: [&str; 13] = [
     "format",
     "format.new",
     "lock",
@@ -28,6 +28,7 @@ const OWN_NAMES: [&str; 12] = [
     "log",
     "containers",
     "partial",
+    "cache",
     "index.redb",
     "index.redb.new",
     "keys",
@@ -98,6 +99,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         open: OpenContainers::default(),
         protect: Protections::default(),
         folded: super::signed::Folded::default(),
+        roots: crate::root::Roots::default(),
         poisoned: OnceLock::new(),
         findings,
         gate: RwLock::new(()),

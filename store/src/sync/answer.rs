@@ -119,7 +119,12 @@ impl Answer {
                 Next::Blob(number, hash) => (number, hash),
                 Next::End(ended) => return Ok(Some(ended)),
             };
-            let Some(reader) = self.source.open(&hash)? else {
+            let parent = match &self.asked {
+                Asked::Tree(root) if number > 0 => Some(root),
+                _ => None,
+            };
+            let opened = self.source.open_for(&self.caller, parent, &hash)?;
+            let Some(reader) = opened else {
                 return Ok(Some(Ended::Absent));
             };
             let encoder = Encoder::new(&hash, reader, self.ranges.of_blob(number))?;
@@ -159,7 +164,8 @@ impl Answer {
                     return Ok(Next::Blob(0, root));
                 }
                 if self.children.is_none() {
-                    let Some(reader) = self.source.open(&root)? else {
+                    let opened = self.source.open_for(&self.caller, None, &root)?;
+                    let Some(reader) = opened else {
                         return Ok(Next::End(Ended::Absent));
                     };
                     self.children = Some(Children::new(reader)?);

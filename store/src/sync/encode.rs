@@ -103,13 +103,10 @@ impl Encoder {
 
     /// Whether all that is selected is held.
     pub(super) fn is_held(&self) -> bool {
-        let held = self.reader.held();
         let selection = self.walk.selection();
         selection.runs().iter().all(|run| {
             let end = (run.end * LEAF_BYTES).min(selection.size());
-            let inside =
-                |held: &Range<u64>| held.start <= run.start * LEAF_BYTES && end <= held.end;
-            held.iter().any(inside)
+            self.reader.holds(&(run.start * LEAF_BYTES..end))
         })
     }
 

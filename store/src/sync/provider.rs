@@ -232,7 +232,7 @@ impl Provider {
         let look = move || {
             let permitted = shared.access.may_read(&caller, &hash);
             let reader = if permitted {
-                shared.source.open(&hash).ok().flatten()
+                shared.source.open_for(&caller, None, &hash).ok().flatten()
             } else {
                 None
             };

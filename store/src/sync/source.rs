@@ -19,6 +19,24 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// # Errors
     /// When the place cannot be read; the peer is told no more than that the answer ends.
     fn open(&self, hash: &ChunkHash) -> io::Result<Option<Arc<dyn ChunkRead>>>;
+
+    /// Opens a blob for `caller`: one that [`Access::may_read`] let it read or, with a `parent`, a child
+    /// of such a HashSeq.
+    ///
+    /// For sources where one hash may stand for the bytes of several versions, of which a caller may not
+    /// read all.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn open_for(
+        &self,
+        caller: &Caller,
+        parent: Option<&ChunkHash>,
+        hash: &ChunkHash,
+    ) -> io::Result<Option<Arc<dyn ChunkRead>>> {
+        let _ = (caller, parent);
+        self.open(hash)
+    }
 }
 
 /// The bytes of one chunk or document. Its functions may block.
@@ -53,6 +71,12 @@ pub trait ChunkRead: Send + Sync {
     /// The byte ranges that are held, in order: all, unless the chunk is still being received.
     fn held(&self) -> Vec<Range<u64>> {
         std::iter::once(0..self.size()).collect()
+    }
+
+    /// Whether all of `range` is held.
+    fn holds(&self, range: &Range<u64>) -> bool {
+        let inside = |held: &Range<u64>| held.start <= range.start && range.end <= held.end;
+        self.held().iter().any(inside)
     }
 }
 
