@@ -5,10 +5,12 @@
 //! and from the store.
 
 mod chunks;
+mod collection;
 mod file;
 mod path;
 
 pub use chunks::{ChunkList, ChunkListError, ChunkListRef};
+pub use collection::BlobCollection;
 pub use file::{File, Mode};
 pub use path::{
     IGNORE_FILE, LinkError, PathError, PathSet, RESERVED_PREFIX, RESERVED_SUFFIX, check_link,

@@ -522,3 +522,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tree_with_roots_is_the_collection_that_iroh_blobs_makes() {
+    use iroh_blobs::format::collection::{Collection, CollectionMeta};
+    let names: Vec<String> = (0..300).map(|n| format!("{n:03}-\u{e9}")).collect();
+    let rooted = |name: &String| {
+        let mut rooted = file(name, name.as_bytes());
+        rooted.root = Some(ChunkHash::of(name.as_bytes()));
+        rooted
+    };
+    let mut files: Vec<File> = names.iter().map(rooted).collect();
+    let mut link = file("999-link", b"000");
+    link.mode = Mode::Link;
+    files.push(link);
+    let tree = Tree::new(files.clone()).unwrap();
+    let ours = tree.collection().unwrap();
+    let theirs: Collection = names
+        .iter()
+        .map(|name| (name.clone(), iroh_blobs::Hash::new(name)))
+        .collect();
+    let blobs: Vec<Bytes> = theirs.to_blobs().collect();
+    assert_eq!(blobs, [ours.names.clone(), ours.seq.clone()]);
+    let meta: CollectionMeta = postcard::from_bytes(&ours.names).unwrap();
+    assert!(meta.check_header());
+    assert_eq!(meta.names(), names);
+
+    files[7].root = None;
+    assert_eq!(Tree::new(files).unwrap().collection(), None);
+    assert_eq!(Tree::default().collection(), None);
+}
