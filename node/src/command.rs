@@ -378,6 +378,9 @@ pub struct FileRow {
     pub chunks: u64,
     /// Bytes that are held.
     pub size_held: u64,
+    /// The BLAKE3 of the whole file, if it was pushed with `--file-roots`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 /// One tensor of a version.
@@ -430,6 +433,10 @@ pub struct Shown {
     pub dtypes: Vec<(String, u64)>,
     /// Tensors.
     pub tensors: u64,
+    /// The Collection (an iroh-blobs HashSeq) that the version is to other peers, if it was pushed with
+    /// `--file-roots`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
     /// Files.
     pub files: Vec<FileRow>,
     /// Size in full.

@@ -18,6 +18,7 @@ use lode_store::{
     capability::Capability,
     identity::Operation,
     manifest::VersionBytes,
+    outboard,
     refs::RefRecord,
     signature::Signed,
     sync::{
@@ -25,7 +26,7 @@ use lode_store::{
         message::{ChunkPieces, PeerAddr},
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
     },
-    tree::{ChunkList, Tree},
+    tree::{ChunkList, ChunkListRef, Mode, Tree},
 };
 
 use crate::{
@@ -55,6 +56,10 @@ struct Reach {
     versions: HashMap<VersionId, Walked>,
     /// Documents by hash: the versions that need them.
     documents: HashMap<ChunkHash, Vec<VersionId>>,
+    /// Roots of whole files: the versions that claim them, each for a file of its own.
+    roots: HashMap<ChunkHash, Vec<(VersionId, Rooted)>>,
+    /// Both blobs of Collections: a version that makes them. They are among the documents too.
+    collections: HashMap<ChunkHash, VersionId>,
     /// Chunks that were asked for by their own hash.
     chunks: HashMap<ChunkHash, Vec<VersionId>>,
 }
@@ -64,6 +69,13 @@ struct Walked {
     publisher: PublisherId,
     model: String,
     sequences: Vec<ChunkHash>,
+}
+
+/// A file that has a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rooted {
+    size: u64,
+    chunks: ChunkListRef,
 }
 
 impl StoreDoors {
@@ -153,6 +165,20 @@ impl StoreDoors {
             for file in tree.files() {
                 documents.extend([file.chunks.seq, file.chunks.lengths]);
                 sequences.push(file.chunks.seq);
+                if let Some(root) = file.root.filter(|_| file.mode != Mode::Link) {
+                    let rooted = Rooted {
+                        size: file.size,
+                        chunks: file.chunks.clone(),
+                    };
+                    reach.roots.entry(root).or_default().push((id, rooted));
+                }
+            }
+            if let Some(collection) = tree.collection() {
+                for blob in [&collection.seq, &collection.names] {
+                    let hash = ChunkHash::of(blob);
+                    documents.push(hash);
+                    reach.collections.insert(hash, id);
+                }
             }
         }
         for document in documents {
@@ -192,6 +218,78 @@ impl StoreDoors {
             }
         }
         found
+    }
+
+    /// The files of which `root` is said to be the root, by versions that `caller` may read.
+    fn rooted(&self, caller: &Caller, root: &ChunkHash) -> Vec<(VersionId, Rooted)> {
+        let claims: Vec<_> = {
+            let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = self.refresh(&mut reach) {
+                tracing::warn!(%error, "the versions of the home cannot be listed");
+                return Vec::new();
+            }
+            let claims = reach.roots.get(root).into_iter().flatten();
+            claims
+                .filter_map(|(id, file)| Some((*id, file.clone(), reach.versions.get(id)?.clone())))
+                .collect()
+        };
+        // many versions have the same file: one of them is enough
+        let mut found: Vec<(VersionId, Rooted)> = Vec::new();
+        for (id, file, walked) in claims {
+            if found.iter().all(|(_, known)| *known != file)
+                && self.may_read_version(caller, &id, &walked)
+            {
+                found.push((id, file));
+            }
+        }
+        found
+    }
+
+    /// Whether a version needs the chunk or document `hash` that `caller` may read.
+    fn may_read_stored(&self, caller: &Caller, hash: &ChunkHash) -> bool {
+        self.versions_of(hash)
+            .iter()
+            .any(|(id, walked)| self.may_read_version(caller, id, walked))
+    }
+
+    /// One of the two blobs of the Collection of a version.
+    fn collection_blob(&self, hash: &ChunkHash) -> io::Result<Option<Bytes>> {
+        let Some(version) = self.collection_of(hash) else {
+            return Ok(None);
+        };
+        let document = |hash| self.store.document(&hash).map_err(io::Error::other);
+        let Some(bytes) = document(version.into())? else {
+            return Ok(None);
+        };
+        let version = VersionBytes::decode_as(version, bytes).map_err(io::Error::other)?;
+        let Some(bytes) = document(version.doc.tree.into())? else {
+            return Ok(None);
+        };
+        let tree = Tree::decode(&bytes).map_err(io::Error::other)?;
+        let blobs = tree.collection().map(|made| [made.seq, made.names]);
+        let mut blobs = blobs.into_iter().flatten();
+        Ok(blobs.find(|blob| ChunkHash::of(blob) == *hash))
+    }
+
+    fn collection_of(&self, hash: &ChunkHash) -> Option<VersionId> {
+        let reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        reach.collections.get(hash).copied()
+    }
+
+    /// A whole file by its root: read from the chunks of a version that `caller` may read, and of no
+    /// other, so that a root which a tree claims and which is not its file's leads nowhere.
+    fn open_root(
+        &self,
+        caller: &Caller,
+        root: &ChunkHash,
+    ) -> io::Result<Option<Arc<dyn ChunkRead>>> {
+        for (_, file) in self.rooted(caller, root) {
+            let opened = self.store.file_blob(*root, file.size, &file.chunks);
+            if let Some(blob) = opened.map_err(io::Error::other)? {
+                return Ok(Some(blob));
+            }
+        }
+        Ok(None)
     }
 
     /// The caller as the access function knows it: with the capabilities that hold.
@@ -301,9 +399,7 @@ pub(crate) fn vouched_here(
 
 impl Access for StoreDoors {
     fn may_read(&self, caller: &Caller, root: &ChunkHash) -> bool {
-        self.versions_of(root)
-            .iter()
-            .any(|(id, walked)| self.may_read_version(caller, id, walked))
+        self.may_read_stored(caller, root) || !self.rooted(caller, root).is_empty()
     }
 }
 
@@ -315,6 +411,61 @@ impl ChunkSource for StoreDoors {
         }
         let received = self.receiving.open(hash);
         Ok(received.map(|chunk| Arc::new(OpenReceived(chunk)) as Arc<dyn ChunkRead>))
+    }
+
+    fn open_for(
+        &self,
+        caller: &Caller,
+        parent: Option<&ChunkHash>,
+        hash: &ChunkHash,
+    ) -> io::Result<Option<Arc<dyn ChunkRead>>> {
+        let made = |bytes| Some(Arc::new(OpenMade(bytes)) as Arc<dyn ChunkRead>);
+        match parent {
+            // chunks of a file
+            Some(parent) if self.collection_of(parent).is_none() => self.open(hash),
+            // files of a version, and their names
+            Some(_) => match self.collection_blob(hash)? {
+                Some(names) => Ok(made(names)),
+                None => self.open_root(caller, hash),
+            },
+            None => {
+                if let Some(blob) = self.collection_blob(hash)? {
+                    return Ok(made(blob));
+                }
+                if self.may_read_stored(caller, hash)
+                    && let Some(chunk) = self.open(hash)?
+                {
+                    return Ok(Some(chunk));
+                }
+                self.open_root(caller, hash)
+            }
+        }
+    }
+}
+
+/// A small blob that was made a moment ago.
+struct OpenMade(Bytes);
+
+impl ChunkRead for OpenMade {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let at = |at: u64| usize::try_from(at).map_err(io::Error::other);
+        let range = at(range.start)?..at(range.end)?;
+        if range.start > range.end || range.end > self.0.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(self.0.slice(range))
+    }
+
+    fn outboard(&self) -> io::Result<Bytes> {
+        Ok(outboard::compute(&self.0).1.into())
     }
 }
 

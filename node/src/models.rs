@@ -97,6 +97,7 @@ fn file_rows(node: &Node, tree: &Tree) -> Result<Vec<FileRow>, Failure> {
                 rule: file.chunks.rule.clone(),
                 chunks: file.chunks.count,
                 size_held: file_held(node, file)?,
+                root: file.root.map(ChunkHash::to_hex),
             })
         })
         .collect()
@@ -201,6 +202,7 @@ pub(crate) fn show(node: &Node, name: &str) -> Result<Outcome, Failure> {
         size: tree.size(),
         size_held: files.iter().map(|file| file.size_held).sum(),
         size_own: size_own(node, found.id, &tree)?,
+        collection: tree.collection().map(|made| made.hash().to_hex()),
         files,
         license: version.doc.links.license.clone(),
         base: version

@@ -77,6 +77,10 @@ pub(super) fn shown(shown: &Shown, style: Style, now: u64) -> String {
     field("parent", &shown.parents.join("\n"));
     field("base", &shown.base.join("\n"));
     field(
+        "collection",
+        shown.collection.as_deref().unwrap_or_default(),
+    );
+    field(
         "publisher",
         shown
             .publisher

@@ -3,6 +3,7 @@
 
 mod common;
 mod slices;
+mod stock;
 mod swarm;
 mod transfers;
 mod versions;
