@@ -16,7 +16,13 @@ use iroh_blobs::{
     protocol::{ChunkRanges, ChunkRangesExt, GetRequest},
     store::fs::FsStore,
 };
-use lode_node::command::Shown;
+use lode_node::command::{Command, Shown};
+use lode_store::{
+    ChunkHash, VersionId,
+    local::{self, Keep},
+    manifest::VersionBytes,
+    tree::Tree,
+};
 use tempfile::TempDir;
 
 use crate::common::{TestNode, model, node};
@@ -217,5 +223,69 @@ async fn a_file_that_changed_on_disk_is_not_served_wrong() {
     let got = stock.store.get_bytes(root_of(&again, "large.bin")).await;
     assert!(got.unwrap() == wrong);
     stock.fetch(hash).await.unwrap_err();
+    stock.close().await;
+}
+
+/// What this prevents: a public version whose tree claims the hashes of a private model as roots of its
+/// own files, so that a stranger who knows them gets the bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_only_claimed_opens_no_other_models_bytes() {
+    let (dir, root) = folder();
+    let a = node();
+    let secret = pushed(&a, &root, false, false).await;
+    let hashes = ["large.bin", "config.json"].map(|path| root_of(&secret, path));
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    let large = fs::read(root.join("large.bin")).unwrap();
+    fs::write(open.join("a.bin"), &large[1..]).unwrap();
+    fs::write(open.join("b.json"), "{}").unwrap();
+    let push = a.push_with(&open, "acme/open", |push| {
+        push.public = true;
+        push.file_roots = true;
+    });
+    let version: VersionId = push.await.unwrap().version.parse().unwrap();
+
+    let store = a.node.store();
+    let document = |hash: ChunkHash| store.document(&hash).unwrap().unwrap();
+    let honest = VersionBytes::decode_as(version, document(version.into())).unwrap();
+    let mut files = Tree::decode(&document(honest.doc.tree.into()))
+        .unwrap()
+        .into_files();
+    for (file, hash) in files.iter_mut().zip(&hashes) {
+        file.root = Some(ChunkHash::from_bytes(*hash.as_bytes()));
+    }
+    let forged = Tree::new(files).unwrap();
+    let collection = Hash::from_bytes(*forged.collection().unwrap().hash().as_bytes());
+    let (tree, bytes) = forged.encode_with_id();
+    let mut doc = honest.doc.clone();
+    (doc.tree, doc.parents) = (tree, vec![version]);
+    let forged = doc.encode().unwrap();
+    let id = VersionId::of(&forged);
+    store.put_documents(&[bytes, forged]).unwrap();
+    let keep = Keep::now(true).encode();
+    store.local_set(&local::keep_key(&id), &keep).unwrap();
+    a.run(Command::Tag {
+        name: format!("acme/open@{}", id.to_hex()),
+        tag: "forged".to_owned(),
+        force: false,
+    })
+    .await
+    .unwrap();
+
+    let stock = Stock::of(&a).await;
+    // it is a version like any other
+    stock.fetch(Hash::from_bytes(*id.as_bytes())).await.unwrap();
+    stock.fetch(collection).await.unwrap();
+    for hash in hashes {
+        stock.fetch(hash).await.unwrap_err();
+    }
+    stock
+        .fetch(HashAndFormat::hash_seq(collection))
+        .await
+        .unwrap_err();
+    for hash in hashes {
+        let held: Bitfield = stock.store.observe(hash).await.unwrap();
+        assert!(held.ranges.is_empty());
+    }
     stock.close().await;
 }
