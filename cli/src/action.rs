@@ -116,6 +116,7 @@ fn pull_of(pull: PullArgs, cwd: &Path) -> Result<Pull, Failure> {
         max_rate: pull.max_rate,
         force: pull.force,
         dry_run: pull.dry_run,
+        no_lan: pull.no_lan,
     })
 }
 

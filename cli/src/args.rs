@@ -283,6 +283,9 @@ pub(crate) struct PullArgs {
     /// Say what would be fetched, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Take no bytes over plain TCP, from peers on private addresses either
+    #[arg(long)]
+    pub(crate) no_lan: bool,
 }
 
 /// `lode branch`.
@@ -344,6 +347,9 @@ pub(crate) struct ServeArgs {
     /// Most bytes a second from peers, over all downloads
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) max_download: Option<u64>,
+    /// Send and take no bytes over plain TCP [default: of public models, between private addresses]
+    #[arg(long)]
+    pub(crate) no_lan: bool,
     /// Most bytes on disk; what was pulled leaves, least recently used first [example: 500GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,

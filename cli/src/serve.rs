@@ -34,6 +34,7 @@ pub(crate) async fn serve(
             upload: args.max_upload,
             upload_peer: args.max_upload_peer,
             download: args.max_download,
+            lan: !args.no_lan,
             ..network(settings)
         },
         ..NodeOptions::default()

@@ -144,6 +144,9 @@ pub struct Pull {
     /// Says what would be fetched and stops.
     #[serde(default)]
     pub dry_run: bool,
+    /// Takes no bytes over plain TCP.
+    #[serde(default)]
+    pub no_lan: bool,
 }
 
 /// Something that happened on the way to the [`Reply`]. For people and progress bars.
@@ -584,7 +587,7 @@ pub struct PeerRow {
     pub addresses: Vec<String>,
     /// Whether a connection is open.
     pub connected: bool,
-    /// `direct`, `relayed` or nothing.
+    /// `lan`, `direct`, `relayed` or nothing.
     pub path: Option<String>,
     /// Bytes received from it since start.
     pub received: u64,

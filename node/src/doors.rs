@@ -401,6 +401,17 @@ impl Access for StoreDoors {
     fn may_read(&self, caller: &Caller, root: &ChunkHash) -> bool {
         self.may_read_stored(caller, root) || !self.rooted(caller, root).is_empty()
     }
+
+    fn is_public(&self, version: &VersionId, root: &ChunkHash) -> bool {
+        let anyone = access::Caller::Anonymous;
+        let reads = |walked: &Walked| {
+            let (publisher, model) = (&walked.publisher, &walked.model);
+            access::grant(self, &anyone, Some(version), publisher, model, now()).reads()
+        };
+        self.versions_of(root)
+            .iter()
+            .any(|(id, walked)| id == version && reads(walked))
+    }
 }
 
 impl ChunkSource for StoreDoors {

@@ -4,7 +4,7 @@
 //! restarts. Peers that were met stay in the address book (local keys `peer/<node>`).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +17,7 @@ use lode_store::sync::{
     endpoint::{Doors, EndpointOptions, Net, Relays},
     grants::{Grants, Traffic},
     hub::Hub,
+    lan::LanDoor,
     lanes::Lanes,
     message::PeerAddr,
     provider::Provider,
@@ -38,7 +39,7 @@ use crate::{
 pub(crate) const AGENT: &str = concat!("lode/", env!("CARGO_PKG_VERSION"));
 
 /// How the node meets others.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NetworkOptions {
     /// Sends nothing but to addresses that were given.
     pub offline: bool,
@@ -54,6 +55,22 @@ pub struct NetworkOptions {
     pub upload_peer: Option<u64>,
     /// Bytes a second that all downloads together take.
     pub download: Option<u64>,
+    /// Whether bytes of public models go over plain TCP between private addresses.
+    pub lan: bool,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            offline: false,
+            relays: Vec::new(),
+            listen: None,
+            upload: None,
+            upload_peer: None,
+            download: None,
+            lan: true,
+        }
+    }
 }
 
 /// The endpoint with its doors.
@@ -61,6 +78,7 @@ pub struct NetworkOptions {
 pub struct Network {
     net: Net,
     doors: Mutex<Option<Doors>>,
+    lan: Mutex<Option<LanDoor>>,
     grants: Grants,
     traffic: Traffic,
     hub: Hub,
@@ -101,7 +119,6 @@ impl Network {
             receiving.clone(),
             hub.clone(),
         ));
-        let control = Control::new(source.clone(), grants.clone(), hub.clone(), AGENT);
         let limits = UploadLimits {
             total: options.upload,
             peer: options.upload_peer,
@@ -109,11 +126,18 @@ impl Network {
         let uploads = Uploads::new(limits, hub.clone());
         let provider = Provider::new(
             source.clone(),
-            source,
+            source.clone(),
             grants.clone(),
             traffic.clone(),
             uploads,
         );
+        let lan = if options.lan {
+            open_lan(&net, provider.clone()).await
+        } else {
+            None
+        };
+        let offered = lan.as_ref().map(LanDoor::lan);
+        let control = Control::with_lan(source, grants.clone(), hub.clone(), AGENT, offered);
         let doors = net.serve(control, provider);
         for (_, bytes) in node.store().local_prefix("peer/")? {
             if let Some(address) = decode_peer(&bytes).and_then(|peer| peer.to_endpoint_addr()) {
@@ -123,6 +147,7 @@ impl Network {
         Ok(Self {
             net,
             doors: Mutex::new(Some(doors)),
+            lan: Mutex::new(lan),
             grants,
             traffic,
             hub,
@@ -232,6 +257,7 @@ impl Network {
             .into_iter()
             .map(|peer| (peer.id, peer_row(&peer)))
             .collect();
+        let mut on_lan = HashSet::new();
         for (id, counters) in self.traffic.all() {
             let row = rows.entry(*id.as_bytes()).or_insert_with(|| {
                 peer_row(&PeerAddr {
@@ -240,6 +266,9 @@ impl Network {
                     relay: Vec::new(),
                 })
             });
+            if counters.is_on_lan() {
+                on_lan.insert(id);
+            }
             (row.received, row.sent) = (counters.received(), counters.sent());
             (row.rate_sent, row.rate_received) = counters.rates();
             row.dropped = counters.dropped();
@@ -251,7 +280,11 @@ impl Network {
         }
         for row in rows.values_mut() {
             if let Ok(id) = row.node.parse::<EndpointId>() {
-                row.path = self.path_kind(id).await;
+                row.path = if on_lan.contains(&id) {
+                    Some("lan".to_owned())
+                } else {
+                    self.path_kind(id).await
+                };
                 row.connected |= row.path.is_some();
             }
         }
@@ -282,6 +315,7 @@ impl Network {
     /// Says goodbye to every peer.
     pub(crate) async fn shutdown(&self) {
         self.sessions.lock().await.clear();
+        drop(self.lan.lock().await.take());
         if let Some(doors) = self.doors.lock().await.take() {
             doors.close().await;
         }
@@ -324,6 +358,20 @@ pub(crate) fn peer_row(peer: &PeerAddr) -> PeerRow {
         rate_received: 0,
         rate_sent: 0,
         dropped: None,
+    }
+}
+
+/// Listens for the LAN path where the endpoint listens; without it bytes go over QUIC as ever.
+async fn open_lan(net: &Net, provider: Provider) -> Option<LanDoor> {
+    let mut addresses: Vec<_> = net.endpoint().bound_sockets();
+    addresses.sort_unstable();
+    let addresses = addresses.iter().map(SocketAddr::ip);
+    match LanDoor::open(addresses, provider).await {
+        Ok(door) => Some(door),
+        Err(error) => {
+            tracing::warn!(%error, "no TCP port to listen on: no LAN path");
+            None
+        }
     }
 }
 

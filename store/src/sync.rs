@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod frame;
 pub mod grants;
 pub mod hub;
+pub mod lan;
 pub mod lanes;
 pub mod limits;
 pub mod message;

@@ -11,6 +11,7 @@ use iroh::EndpointId;
 use lode_store::{
     ChunkHash, VersionId,
     sync::{
+        lan::LanDialler,
         message::{ChunkPieces, PeerAddr},
         receiver::{EVERY_PIECE, Have, Peer},
         session::{Change, Session, SessionError, Watched},
@@ -105,6 +106,8 @@ struct Shared {
     /// Those that hold something.
     peers: watch::Sender<Vec<Peer>>,
     events: EventSink,
+    /// Whether bytes may come over the LAN path.
+    lan: bool,
     /// Those that were dialled, by whatever way they came.
     known: Mutex<Known>,
 }
@@ -124,6 +127,7 @@ impl Recruits {
         numbers: Arc<Numbers>,
         capabilities: Vec<Bytes>,
         events: EventSink,
+        lan: bool,
     ) -> Self {
         let shared = Arc::new(Shared {
             node: node.clone(),
@@ -132,6 +136,7 @@ impl Recruits {
             capabilities,
             peers: watch::Sender::new(Vec::new()),
             events,
+            lan,
             known: Mutex::default(),
         });
         if let Some(network) = node.network_if_up() {
@@ -206,6 +211,18 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The peer, asked over the LAN path where it offers one and that is wanted.
+    fn over_lan(&self, peer: Peer, session: &Arc<Session>) -> Peer {
+        match self.node.network_if_up() {
+            Some(network) if self.lan && self.node.options().network.lan => {
+                let counters = network.traffic().of(peer.id());
+                let session = Arc::clone(session);
+                peer.over_lan(LanDialler::new(session, self.version, counters))
+            }
+            _ => peer,
+        }
+    }
+
     /// Dials peers that another one names, if they are new and can be there. They are believed to hold
     /// nothing before they say so themselves.
     fn named(self: &Arc<Self>, peers: Vec<PeerAddr>, loopback: bool) {
@@ -264,7 +281,7 @@ async fn listen(
     numbers.each(&watched.receiving, |hash, pieces| have.gained(hash, pieces));
     numbers.each(&watched.given, |hash, pieces| have.given(hash, pieces));
     have.live(!have.is_all());
-    let peer = peer.holding(Arc::clone(&have));
+    let peer = shared.over_lan(peer.holding(Arc::clone(&have)), &session);
     shared.peers.send_modify(|peers| peers.push(peer));
     drop(asked);
     shared.named(watched.peers.clone(), session.is_loopback());
@@ -314,6 +331,7 @@ mod tests {
             Arc::default(),
             Vec::new(),
             EventSink::discard(),
+            true,
         );
         let multitude = |ip: &str| {
             let ip = vec![ip.to_owned()];

@@ -113,6 +113,7 @@ impl Job<'_> {
             Arc::clone(&numbers),
             self.peers.capabilities.clone(),
             self.events.clone(),
+            !self.request.no_lan,
         );
         let sessions = self.peers.sessions.iter().cloned();
         recruits

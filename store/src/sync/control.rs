@@ -4,7 +4,7 @@
 //! connection ends, for its `/iroh-bytes/4` too. Answers come from a [`RefSource`]. The answer to a watch goes
 //! on with what changes, from the [`Hub`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use iroh::{
     EndpointId,
@@ -24,6 +24,7 @@ use super::{
     frame::{self, FrameError},
     grants::{Grant, Grants},
     hub::{Hub, Watch},
+    lan::{self, Lan, address::private_addresses},
     limits::{
         CONNECTIONS_MAX, FRAME_BYTES_MAX, PEERS_PER_FRAME_MAX, QUERIES_PER_PEER_MAX,
         REQUEST_TIMEOUT, REQUESTS_PER_CONNECTION_MAX, WATCHES_PER_CONNECTION_MAX,
@@ -56,6 +57,7 @@ struct Shared {
     grants: Grants,
     hub: Hub,
     agent: String,
+    lan: Option<Lan>,
     connections: Semaphore,
     queries: Semaphore,
 }
@@ -91,14 +93,34 @@ impl Control {
         hub: Hub,
         agent: impl Into<String>,
     ) -> Self {
+        Self::with_lan(source, grants, hub, agent, None)
+    }
+
+    /// The same, and offers the LAN path if there is one.
+    pub fn with_lan(
+        source: Arc<dyn RefSource>,
+        grants: Grants,
+        hub: Hub,
+        agent: impl Into<String>,
+        lan: Option<Lan>,
+    ) -> Self {
         Self(Arc::new(Shared {
             source,
             grants,
             hub,
             agent: agent.into(),
+            lan,
             connections: Semaphore::new(CONNECTIONS_MAX),
             queries: Semaphore::new(QUERIES_MAX),
         }))
+    }
+
+    fn hello(&self) -> Hello {
+        let lan = self.0.lan.iter().map(|_| lan::FEATURE.to_owned());
+        Hello {
+            features: lan.collect(),
+            ..hello(&self.0.agent, Vec::new())
+        }
     }
 
     async fn connection(&self, connection: &Connection) -> Result<(), FrameError> {
@@ -126,7 +148,7 @@ impl Control {
         }
         let grant = self.0.grants.connected(peer);
         grant.show(to_bytes(theirs.capabilities));
-        frame::send(&mut send, &Message::Hello(hello_of(&self.0.agent))).await?;
+        frame::send(&mut send, &Message::Hello(self.hello())).await?;
         let mut queries = JoinSet::new();
         let slots = Arc::new(Semaphore::new(QUERIES_PER_PEER_MAX));
         let watches = Arc::new(Semaphore::new(WATCHES_PER_CONNECTION_MAX));
@@ -144,8 +166,9 @@ impl Control {
                     let this = self.clone();
                     let watches = Arc::clone(&watches);
                     let asker = PeerAddr::of_connection(connection);
+                    let private = private_addresses(connection);
                     queries.spawn(async move {
-                        if let Err(error) = this.query(&asker, send, recv, slot, watches).await {
+                        if let Err(error) = this.query(&asker, &private, send, recv, slot, watches).await {
                             tracing::debug!(peer = %peer.fmt_short(), %error, "a query ended early");
                         }
                     });
@@ -185,6 +208,7 @@ impl Control {
     async fn query(
         &self,
         asker: &PeerAddr,
+        private: &[IpAddr],
         mut send: SendStream,
         mut recv: RecvStream,
         slot: OwnedSemaphorePermit,
@@ -220,7 +244,15 @@ impl Control {
         }
         let caller = self.0.grants.caller(peer);
         let source = Arc::clone(&self.0.source);
-        let answer = tokio::task::spawn_blocking(move || answer(&*source, &caller, query)).await;
+        let (lan, private) = (self.0.lan.clone(), private.to_vec());
+        let answer = tokio::task::spawn_blocking(move || match (query, lan) {
+            (Message::Lan(query), Some(lan)) => {
+                let offer = lan.offer(&caller, &private, &query)?;
+                Some(vec![Message::LanOffer(offer)])
+            }
+            (query, _) => answer(&*source, &caller, query),
+        })
+        .await;
         match answer {
             Ok(Some(messages)) => {
                 for message in messages {
@@ -311,10 +343,6 @@ fn busy() -> Message {
     Message::Busy(Busy {
         retry_after: RETRY_AFTER_MS,
     })
-}
-
-fn hello_of(agent: &str) -> Hello {
-    hello(agent, Vec::new())
 }
 
 fn refused(code: u64, message: &str) -> Message {

@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     limits::FRAME_BYTES_MAX,
     message::{
-        Busy, Capabilities, Choke, Held, Hello, Message, Peers, Pieces, Records, RefsQuery,
-        Refusal, VersionQuery,
+        Busy, Capabilities, Choke, Held, Hello, LanOffer, LanQuery, Message, Peers, Pieces,
+        Records, RefsQuery, Refusal, VersionQuery,
     },
 };
 
@@ -63,6 +63,8 @@ pub mod kind {
     pub const WHO_HAS: u16 = 0x0102;
     /// Query: have-map of a version, and its changes.
     pub const WATCH: u16 = 0x0103;
+    /// Query: the LAN path to a version.
+    pub const LAN: u16 = 0x0104;
     /// Answer: identity records.
     pub const IDENTITIES: u16 = 0x0200;
     /// Answer: ref records.
@@ -77,6 +79,8 @@ pub mod kind {
     pub const GIVEN: u16 = 0x0205;
     /// Answer: whether requests wait.
     pub const CHOKE: u16 = 0x0206;
+    /// Answer: the LAN path.
+    pub const LAN_OFFER: u16 = 0x0207;
     /// Answer: complete.
     pub const END: u16 = 0x02ff;
     /// Answer: come back later.
@@ -106,10 +110,12 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, FrameError> {
         Message::Gained(body) => (kind::GAINED, to_cbor(body)),
         Message::Given(body) => (kind::GIVEN, to_cbor(body)),
         Message::Choke(body) => (kind::CHOKE, to_cbor(body)),
+        Message::Lan(body) => (kind::LAN, to_cbor(body)),
         Message::Identities(body) => (kind::IDENTITIES, to_cbor(body)),
         Message::RefRecords(body) => (kind::REF_RECORDS, to_cbor(body)),
         Message::Signatures(body) => (kind::SIGNATURES, to_cbor(body)),
         Message::Held(body) => (kind::HELD, to_cbor(body)),
+        Message::LanOffer(body) => (kind::LAN_OFFER, to_cbor(body)),
         Message::End => (kind::END, to_cbor(&Empty {})),
         Message::Busy(body) => (kind::BUSY, to_cbor(body)),
         Message::Refused(body) => (kind::REFUSED, to_cbor(body)),
@@ -162,10 +168,12 @@ pub fn decode_body(kind: u16, body: &[u8]) -> Result<Option<Message>, FrameError
         kind::GAINED => Message::Gained(from_cbor::<Pieces>(kind, body)?),
         kind::GIVEN => Message::Given(from_cbor::<Pieces>(kind, body)?),
         kind::CHOKE => Message::Choke(from_cbor::<Choke>(kind, body)?),
+        kind::LAN => Message::Lan(from_cbor::<LanQuery>(kind, body)?),
         kind::IDENTITIES => Message::Identities(from_cbor::<Records>(kind, body)?),
         kind::REF_RECORDS => Message::RefRecords(from_cbor::<Records>(kind, body)?),
         kind::SIGNATURES => Message::Signatures(from_cbor::<Records>(kind, body)?),
         kind::HELD => Message::Held(from_cbor::<Held>(kind, body)?),
+        kind::LAN_OFFER => Message::LanOffer(from_cbor::<LanOffer>(kind, body)?),
         kind::END => from_cbor::<Empty>(kind, body).map(|Empty {}| Message::End)?,
         kind::BUSY => Message::Busy(from_cbor::<Busy>(kind, body)?),
         kind::REFUSED => Message::Refused(from_cbor::<Refusal>(kind, body)?),

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -102,6 +102,10 @@ pub struct Counters {
     received: AtomicU64,
     requests: AtomicU64,
     gauges: Mutex<Gauges>,
+    lan_sent: AtomicU64,
+    lan_received: AtomicU64,
+    lan_answering: AtomicUsize,
+    lan_asking: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +113,46 @@ struct Gauges {
     sent: Gauge,
     received: Gauge,
     dropped: Option<String>,
+}
+
+/// One TCP connection of the LAN path, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct LanCounted {
+    counters: Arc<Counters>,
+    answering: bool,
+}
+
+impl LanCounted {
+    /// Counts one that we answer, unless there are `most` already.
+    pub(super) fn answering(counters: &Arc<Counters>, most: usize) -> Option<Self> {
+        let more = |open| (open < most).then_some(open + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        counters.lan_answering.fetch_update(set, fetch, more).ok()?;
+        Some(Self {
+            counters: Arc::clone(counters),
+            answering: true,
+        })
+    }
+
+    /// Counts one that we ask on.
+    pub(super) fn asking(counters: &Arc<Counters>) -> Self {
+        counters.lan_asking.fetch_add(1, Ordering::Relaxed);
+        Self {
+            counters: Arc::clone(counters),
+            answering: false,
+        }
+    }
+}
+
+impl Drop for LanCounted {
+    fn drop(&mut self) {
+        let open = if self.answering {
+            &self.counters.lan_answering
+        } else {
+            &self.counters.lan_asking
+        };
+        open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Counters {
@@ -154,6 +198,30 @@ impl Counters {
 
     fn gauges(&self) -> MutexGuard<'_, Gauges> {
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes sent over the LAN path, of all that were sent.
+    pub fn lan_sent(&self) -> u64 {
+        self.lan_sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received over the LAN path, of all that were received, or did not pass verification.
+    pub fn lan_received(&self) -> u64 {
+        self.lan_received.load(Ordering::Relaxed)
+    }
+
+    /// Whether a TCP connection of the LAN path is open, either way.
+    pub fn is_on_lan(&self) -> bool {
+        let open = |count: &AtomicUsize| count.load(Ordering::Relaxed) > 0;
+        open(&self.lan_answering) || open(&self.lan_asking)
+    }
+
+    pub(super) fn add_lan_sent(&self, bytes: u64) {
+        self.lan_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_lan_received(&self, bytes: u64) {
+        self.lan_received.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn add_sent(&self, bytes: u64, wire: u64) {

@@ -159,3 +159,49 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
 /// Bytes on the wire that are read and verified at once: a piece with the pairs above it.
 pub const PLAN_BYTES: usize = (1 << 20) + (16 << 10);
+
+/// Tokens that one query for the LAN path asks for, and that one offer gives.
+pub const LAN_TOKENS_PER_OFFER_MAX: usize = 16;
+
+/// Tokens of one peer that wait to be presented.
+pub const LAN_TOKENS_PER_PEER_MAX: usize = 64;
+
+/// Tokens of all peers that wait to be presented.
+pub const LAN_TOKENS_MAX: usize = 4096;
+
+/// Time in which a token must be presented.
+pub const LAN_TOKEN_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Time in which a TCP connection must have presented its token, however slowly it sends.
+pub const LAN_GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// TCP connections that have not presented a token yet; more are closed.
+pub const LAN_GREETINGS_MAX: usize = 64;
+
+/// TCP connections of all peers.
+pub const LAN_CONNECTIONS_MAX: usize = 256;
+
+/// TCP connections of one peer.
+pub const LAN_CONNECTIONS_PER_PEER_MAX: usize = 16;
+
+/// Connections of one address that have not presented a good token, within [`LAN_FAILURES_WINDOW`]; more
+/// are closed unread.
+pub const LAN_FAILURES_MAX: u32 = 32;
+
+/// Time over which failures are counted.
+pub const LAN_FAILURES_WINDOW: Duration = Duration::from_secs(10);
+
+/// Addresses whose failures are counted at a time; with more, strangers are turned away.
+pub const LAN_ADDRESSES_MAX: usize = 1024;
+
+/// Time for which a TCP connection may wait for its next request.
+pub const LAN_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time after which the asking side no longer uses a connection that lay idle.
+pub const LAN_FRESH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time in which a TCP connection must be made and its token be accepted; else the fetch takes QUIC.
+pub const LAN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of one record of an answer over TCP: a batch, whose last item may go over its limit.
+pub const LAN_RECORD_BYTES_MAX: usize = 2 << 20;

@@ -2,7 +2,10 @@
 //!
 //! Bodies are DAG-CBOR maps. Keys that are not known are skipped, so that later versions may add some.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr, endpoint::Connection};
@@ -11,9 +14,12 @@ use serde_bytes::ByteBuf;
 
 use crate::{PublisherId, VersionId};
 
-use super::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_PEER_MAX, CAPABILITIES_PER_PEER_MAX, CAPABILITY_BYTES_MAX,
-    FEATURES_MAX, MESSAGE_BYTES_MAX, PEERS_PER_FRAME_MAX,
+use super::{
+    lan::wire::TOKEN_BYTES,
+    limits::{
+        ADDRESS_BYTES_MAX, ADDRESSES_PER_PEER_MAX, CAPABILITIES_PER_PEER_MAX, CAPABILITY_BYTES_MAX,
+        FEATURES_MAX, LAN_TOKENS_PER_OFFER_MAX, MESSAGE_BYTES_MAX, PEERS_PER_FRAME_MAX,
+    },
 };
 
 /// The version of the protocol that this code speaks.
@@ -67,6 +73,36 @@ pub struct RefsQuery {
 pub struct VersionQuery {
     /// The version.
     pub version: VersionId,
+}
+
+/// Asks for the LAN path to a public version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanQuery {
+    /// The version.
+    pub version: VersionId,
+    /// For how many TCP connections.
+    pub connections: u64,
+}
+
+/// Offers the LAN path: a TCP port at the address that this connection comes from.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanOffer {
+    /// The port.
+    pub port: u16,
+    /// For how many milliseconds from now the tokens may be presented.
+    pub valid: u64,
+    /// What to present, a token a connection.
+    pub tokens: Vec<ByteBuf>,
+}
+
+impl fmt::Debug for LanOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanOffer")
+            .field("port", &self.port)
+            .field("valid", &self.valid)
+            .field("tokens", &self.tokens.len())
+            .finish()
+    }
 }
 
 /// Signed records of one kind.
@@ -296,6 +332,8 @@ pub enum Message {
     WhoHas(VersionQuery),
     /// A query for a version's have-map and all that changes in it, until the stream ends.
     Watch(VersionQuery),
+    /// A query for the LAN path.
+    Lan(LanQuery),
     /// Part of an answer: identity records.
     Identities(Records),
     /// Part of an answer: ref records.
@@ -310,6 +348,8 @@ pub enum Message {
     Given(Pieces),
     /// Part of an answer: whether requests wait.
     Choke(Choke),
+    /// Part of an answer: the LAN path.
+    LanOffer(LanOffer),
     /// The answer is complete; of a watch, what was held at its beginning.
     End,
     /// Come back later.
@@ -352,6 +392,10 @@ impl Message {
                 let bytes = pieces.pieces.len();
                 bytes.is_multiple_of(PIECES_ENTRY_BYTES)
                     && bytes / PIECES_ENTRY_BYTES <= super::limits::PIECES_PER_FRAME_MAX
+            }
+            Self::LanOffer(offer) => {
+                offer.tokens.len() <= LAN_TOKENS_PER_OFFER_MAX
+                    && offer.tokens.iter().all(|token| token.len() == TOKEN_BYTES)
             }
             Self::Refused(refusal) => refusal.message.len() <= MESSAGE_BYTES_MAX,
             _ => true,

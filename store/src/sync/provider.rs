@@ -18,11 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::ChunkHash;
+use crate::{ChunkHash, VersionId};
 
 use super::{
     answer::{Answer, Asked, Ended, Then},
-    grants::{Grants, Traffic},
+    grants::{Counters, Grants, Traffic},
     limits::{
         CONNECTIONS_MAX, LARGE_REQUESTS_MAX, LEAF_BYTES, OBSERVERS_PER_CONNECTION_MAX,
         REQUEST_BYTES_MAX, REQUEST_SMALL_BYTES, REQUEST_TIMEOUT, REQUESTS_MAX,
@@ -30,7 +30,7 @@ use super::{
     },
     request::{BlobRequest, RangesSeq, encode_observed},
     source::{Access, Caller, ChunkRead, ChunkSource},
-    uploads::Uploads,
+    uploads::{Slot, Uploads},
 };
 
 /// Chunks of one request that others are told of.
@@ -87,6 +87,79 @@ impl Provider {
         }))
     }
 
+    /// The answer to a Get or GetMany of a peer, once its turn has come, with its place among those that are
+    /// answered; nothing for other requests, or when it is `gone` before.
+    ///
+    /// With a `version` it is one that leaves unencrypted: only for what is reached from it, while it is public.
+    pub(super) async fn admit(
+        &self,
+        peer: EndpointId,
+        version: Option<VersionId>,
+        request: BlobRequest,
+        gone: impl Future<Output = ()>,
+    ) -> Option<(Box<Answer>, Option<Slot>)> {
+        let (asked, ranges) = match request {
+            BlobRequest::Get { root, ranges } => (Asked::Tree(root), ranges),
+            BlobRequest::GetMany { hashes, ranges } => (Asked::Many(hashes), ranges),
+            BlobRequest::Observe { .. } | BlobRequest::Push => return None,
+        };
+        if let Asked::Tree(seq) = &asked {
+            self.announce(peer, seq, &ranges);
+        }
+        let slot = match &asked {
+            // Documents are small, and others wait for them.
+            Asked::Tree(_) if ranges.is_root_alone() => None,
+            _ => tokio::select! {
+                slot = self.0.uploads.admit(peer) => Some(slot),
+                () = gone => return None,
+            },
+        };
+        let caller = self.0.grants.caller(peer);
+        let (source, mut access) = (Arc::clone(&self.0.source), Arc::clone(&self.0.access));
+        if let Some(version) = version {
+            access = Arc::new(InTheOpen { access, version });
+        }
+        let mut answer = Box::new(Answer::new(source, access, caller, asked, ranges));
+        answer.limit(self.0.uploads.step());
+        Some((answer, slot))
+    }
+
+    /// What peers may read.
+    pub(super) fn access(&self) -> &dyn Access {
+        &*self.0.access
+    }
+
+    /// What went to a peer.
+    pub(super) fn counters(&self, peer: EndpointId) -> Arc<Counters> {
+        self.0.traffic.of(peer)
+    }
+
+    /// Waits until `bytes` may leave for a peer.
+    pub(super) async fn pass(&self, peer: EndpointId, bytes: usize) {
+        self.0.uploads.pass(peer, bytes).await;
+    }
+
+    /// Waits until there is room for one more request.
+    pub(super) async fn request_permit(&self) -> io::Result<SemaphorePermit<'_>> {
+        self.0.requests.acquire().await.map_err(io::Error::other)
+    }
+
+    /// Waits until a request of `bytes` may be read: a large one holds a permit until it is answered.
+    pub(super) async fn large_permit(
+        &self,
+        bytes: usize,
+    ) -> io::Result<Option<SemaphorePermit<'_>>> {
+        if bytes <= REQUEST_SMALL_BYTES {
+            return Ok(None);
+        }
+        self.0
+            .large
+            .acquire()
+            .await
+            .map(Some)
+            .map_err(io::Error::other)
+    }
+
     async fn stream(
         &self,
         connection: &Connection,
@@ -112,37 +185,28 @@ impl Provider {
         let (bytes, _large) = read.await.map_err(|_| io::ErrorKind::TimedOut)??;
         let request = BlobRequest::decode(&bytes).map_err(io::Error::other)?;
         drop(bytes);
-        let caller = self.0.grants.caller(peer);
         self.0.traffic.of(peer).add_request();
-        let (asked, ranges) = match request {
-            BlobRequest::Get { root, ranges } => (Asked::Tree(root), ranges),
-            BlobRequest::GetMany { hashes, ranges } => (Asked::Many(hashes), ranges),
+        match request {
             BlobRequest::Observe { hash } => {
                 let Ok(_permit) = observers.try_acquire() else {
                     return Ok(send.reset(ERR_LIMIT)?);
                 };
+                let caller = self.0.grants.caller(peer);
                 return self.observe(caller, send, hash).await;
             }
             BlobRequest::Push => {
                 recv.stop(ERR_PERMISSION).ok();
                 return Ok(send.reset(ERR_PERMISSION)?);
             }
-        };
-        if let Asked::Tree(seq) = &asked {
-            self.announce(peer, seq, &ranges);
+            BlobRequest::Get { .. } | BlobRequest::GetMany { .. } => {}
         }
-        let _slot = match &asked {
-            // Documents are small, and others wait for them.
-            Asked::Tree(_) if ranges.is_root_alone() => None,
-            _ => tokio::select! {
-                slot = self.0.uploads.admit(peer) => Some(slot),
-                // It does not want to wait.
-                _ = send.stopped() => return Ok(()),
-            },
+        let gone = async {
+            // It does not want to wait.
+            send.stopped().await.ok();
         };
-        let (source, access) = (Arc::clone(&self.0.source), Arc::clone(&self.0.access));
-        let mut answer = Box::new(Answer::new(source, access, caller, asked, ranges));
-        answer.limit(self.0.uploads.step());
+        let Some((answer, _slot)) = self.admit(peer, None, request, gone).await else {
+            return Ok(());
+        };
         self.send(peer, send, answer).await
     }
 
@@ -244,6 +308,18 @@ impl Provider {
         send.write_chunk(frame.into()).await?;
         send.stopped().await?;
         Ok(())
+    }
+}
+
+/// What leaves unencrypted: only what is reached from a version that everybody may read.
+struct InTheOpen {
+    access: Arc<dyn Access>,
+    version: VersionId,
+}
+
+impl Access for InTheOpen {
+    fn may_read(&self, caller: &Caller, root: &ChunkHash) -> bool {
+        self.access.is_public(&self.version, root) && self.access.may_read(caller, root)
     }
 }
 

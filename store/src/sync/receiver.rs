@@ -9,6 +9,7 @@
 mod board;
 mod documents;
 mod have;
+mod link;
 mod peer;
 mod worker;
 
@@ -146,6 +147,8 @@ pub struct PeerReport {
     pub requests: u64,
     /// Why it was dropped, if it was.
     pub dropped: Option<Reason>,
+    /// Why the LAN path was not used to the end, if it was wanted.
+    pub no_lan: Option<String>,
 }
 
 /// A fetch that has all that was wanted.
@@ -243,6 +246,7 @@ impl Shared {
             bytes: member.bytes.load(Ordering::Relaxed),
             requests: member.requests.load(Ordering::Relaxed),
             dropped,
+            no_lan: member.peer.why_no_lan(),
         };
         self.members().iter().zip(dropped).map(report).collect()
     }

@@ -1,6 +1,6 @@
 //! The asking side of `/lode/1`: a connection to one peer, on which capabilities hold and queries go.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use iroh::{
@@ -20,13 +20,14 @@ use super::{
     control::hello,
     endpoint::{ALPN, Net},
     frame::{self, FrameError},
+    lan::{self, address::private_peer},
     limits::{
         ANSWER_FRAMES_MAX, ANSWER_RECORDS_MAX, FRAME_BYTES_MAX, HELD_CHUNKS_MAX,
-        PEERS_PER_FRAME_MAX, RECORD_BYTES_MAX, REQUEST_TIMEOUT,
+        LAN_TOKENS_PER_OFFER_MAX, PEERS_PER_FRAME_MAX, RECORD_BYTES_MAX, REQUEST_TIMEOUT,
     },
     message::{
-        Capabilities, ChunkPieces, Hello, Message, PROTOCOL, PeerAddr, Peers, Records, RefsQuery,
-        VersionQuery, code,
+        Capabilities, ChunkPieces, Hello, LanOffer, LanQuery, Message, PROTOCOL, PeerAddr, Peers,
+        Records, RefsQuery, VersionQuery, code,
     },
     source::{HeldMap, ModelRecords},
 };
@@ -313,6 +314,43 @@ impl Session {
                 _ => None,
             });
         Ok(peers.flatten().collect())
+    }
+
+    /// Asks for the LAN path to a version, for so many TCP connections: an offer, and the address that this
+    /// connection goes to; nothing when the peer has none for us or is not in our own network.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn lan(
+        &self,
+        version: VersionId,
+        connections: usize,
+    ) -> Result<Option<(SocketAddr, LanOffer)>, SessionError> {
+        let Some(peer) = private_peer(&self.connection) else {
+            return Ok(None);
+        };
+        if !self
+            .hello
+            .features
+            .iter()
+            .any(|known| known == lan::FEATURE)
+        {
+            return Ok(None);
+        }
+        let connections = connections.min(LAN_TOKENS_PER_OFFER_MAX) as u64;
+        let query = Message::Lan(LanQuery {
+            version,
+            connections,
+        });
+        let Some(frames) = self.query(&query).await? else {
+            return Ok(None);
+        };
+        let offer = frames.into_iter().find_map(|frame| match frame {
+            Message::LanOffer(offer) => Some(offer),
+            _ => None,
+        });
+        let offer = offer.ok_or(SessionError::Answer("no offer"))?;
+        Ok(Some((peer, offer)))
     }
 
     /// Sends a query and reads its answer up to the end; nothing when the answer is "not found".

@@ -95,6 +95,13 @@ pub struct Caller {
 pub trait Access: Send + Sync + 'static {
     /// Whether `caller` may read the blob `root` and, if it is a HashSeq, its children.
     fn may_read(&self, caller: &Caller, root: &ChunkHash) -> bool;
+
+    /// Whether everybody may read `version`, and `root` is reached from it: asked beside
+    /// [`may_read`](Self::may_read) for what leaves unencrypted. Without a word to the contrary nothing does.
+    fn is_public(&self, version: &VersionId, root: &ChunkHash) -> bool {
+        let _ = (version, root);
+        false
+    }
 }
 
 /// What a refs query answers: signed records, opaque here.

@@ -2,4 +2,5 @@
 
 mod control;
 mod fetch;
+mod lan;
 mod watch;

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use bytes::Bytes;
-use iroh::endpoint::{ReadExactError, RecvStream};
 use tokio::time::timeout;
 
 use crate::{
@@ -17,7 +16,10 @@ use crate::{
     },
 };
 
-use super::{FetchOptions, Peer, Reason};
+use super::{
+    FetchOptions, Peer, Reason,
+    link::{Ended, Link, Reader},
+};
 
 /// Why a document is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,8 +134,8 @@ async fn ask(
     options: &FetchOptions,
     found: &mut HashMap<ChunkHash, Bytes>,
 ) -> (usize, Option<Stop>) {
-    let connection = match peer.connect(options.connect).await {
-        Ok(connection) => connection,
+    let link = match peer.connect(options.connect).await {
+        Ok(connection) => Link::Quic(connection),
         Err(reason) => return (0, Some(Stop::Failed(reason))),
     };
     let whole = Selection::all(u64::MAX >> 1);
@@ -144,14 +146,13 @@ async fn ask(
         ranges,
     };
     let stalled = || Stop::Failed(Reason::Stalled(options.stall));
-    let mut recv = match timeout(options.stall, super::worker::ask_for(&connection, &request)).await
-    {
-        Ok(Ok(recv)) => recv,
+    let mut reader = match timeout(options.stall, link.ask(&request)).await {
+        Ok(Ok(reader)) => reader,
         Ok(Err(why)) => return (0, Some(Stop::Failed(Reason::Lost(why)))),
         Err(_) => return (0, Some(stalled())),
     };
     for (count, hash) in hashes.iter().enumerate() {
-        match document(&mut recv, *hash, limit, options).await {
+        match document(&mut reader, *hash, limit, options).await {
             Ok(bytes) => {
                 found.insert(*hash, bytes);
             }
@@ -167,13 +168,13 @@ async fn ask(
 }
 
 async fn document(
-    recv: &mut RecvStream,
+    reader: &mut Reader,
     hash: ChunkHash,
     limit: u64,
     options: &FetchOptions,
 ) -> Result<Bytes, Stop> {
     let mut header = [0; 8];
-    read(recv, &mut header, options).await?;
+    read(reader, &mut header, options).await?;
     let size = u64::from_le_bytes(header);
     if size > limit {
         return Err(Stop::TooLong(size));
@@ -194,7 +195,7 @@ async fn document(
             0
         };
         wire[..start].copy_from_slice(&header[..start]);
-        read(recv, &mut wire[start..], options).await?;
+        read(reader, &mut wire[start..], options).await?;
         let verify = tokio::task::spawn_blocking(move || {
             let outcome = decoder.decode(&plan, &mut wire, &mut target);
             (decoder, target, outcome)
@@ -208,16 +209,11 @@ async fn document(
     Ok(target.0.into())
 }
 
-async fn read(recv: &mut RecvStream, out: &mut [u8], options: &FetchOptions) -> Result<(), Stop> {
-    match timeout(options.stall, recv.read_exact(out)).await {
+async fn read(reader: &mut Reader, out: &mut [u8], options: &FetchOptions) -> Result<(), Stop> {
+    match timeout(options.stall, reader.read_exact(out)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(ReadExactError::FinishedEarly(_))) => Err(Stop::Absent),
-        Ok(Err(ReadExactError::ReadError(iroh::endpoint::ReadError::Reset(_)))) => {
-            Err(Stop::Absent)
-        }
-        Ok(Err(ReadExactError::ReadError(error))) => {
-            Err(Stop::Failed(Reason::Lost(error.to_string())))
-        }
+        Ok(Err(Ended::Finished | Ended::Reset)) => Err(Stop::Absent),
+        Ok(Err(Ended::Lost(why))) => Err(Stop::Failed(Reason::Lost(why))),
         Err(_) => Err(Stop::Failed(Reason::Stalled(options.stall))),
     }
 }

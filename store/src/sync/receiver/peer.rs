@@ -1,6 +1,11 @@
-//! A peer to fetch from: an address that is dialled when it is needed, and one connection that is kept.
+//! A peer to fetch from: an address that is dialled when it is needed, one connection that is kept, and
+//! the LAN path where the peer offers one.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use iroh::{
     Endpoint, EndpointAddr, EndpointId,
@@ -8,9 +13,12 @@ use iroh::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::sync::endpoint::{BLOBS_ALPN, Net};
+use crate::sync::{
+    endpoint::{BLOBS_ALPN, Net},
+    lan::{LanDialler, client::LanLink},
+};
 
-use super::{Have, Reason};
+use super::{FetchOptions, Have, Reason, link::Link};
 
 /// A peer that speaks `/iroh-bytes/4`. Clones share its connection.
 #[derive(Clone)]
@@ -19,6 +27,20 @@ pub struct Peer {
     addr: EndpointAddr,
     have: Option<Arc<Have>>,
     connection: Arc<Mutex<Option<Connection>>>,
+    lan: Option<Arc<Mutex<Lan>>>,
+    /// Why the LAN path is not used.
+    no_lan: Arc<OnceLock<String>>,
+}
+
+/// The LAN path to a peer.
+#[derive(Debug)]
+enum Lan {
+    /// Not asked for yet.
+    Untried(LanDialler),
+    /// In use.
+    Open(LanLink),
+    /// Not to be had, or broken.
+    Off,
 }
 
 impl fmt::Debug for Peer {
@@ -38,7 +60,16 @@ impl Peer {
             addr,
             have: None,
             connection: Arc::default(),
+            lan: None,
+            no_lan: Arc::default(),
         }
+    }
+
+    /// The same peer, which is asked over the LAN path where it offers one.
+    #[must_use]
+    pub fn over_lan(mut self, dialler: LanDialler) -> Self {
+        self.lan = Some(Arc::new(Mutex::new(Lan::Untried(dialler))));
+        self
     }
 
     /// The same peer, of which is known what it holds; without, it is taken to hold everything.
@@ -62,6 +93,42 @@ impl Peer {
         self.have.clone()
     }
 
+    /// The LAN path while there is one, else the connection.
+    pub(super) async fn link(&self, options: &FetchOptions) -> Result<Link, Reason> {
+        if let Some(lan) = &self.lan {
+            let mut lan = lan.lock().await;
+            if let Lan::Untried(dialler) = &*lan {
+                *lan = match dialler.open(options.streams).await {
+                    Ok(link) => Lan::Open(link),
+                    Err(why) => {
+                        tracing::debug!(peer = %self.id().fmt_short(), why, "no LAN path");
+                        self.no_lan.set(why).ok();
+                        Lan::Off
+                    }
+                };
+            }
+            if let Lan::Open(link) = &*lan {
+                return Ok(Link::Lan(link.clone()));
+            }
+        }
+        self.connect(options.connect).await.map(Link::Quic)
+    }
+
+    /// Notes that the LAN path broke: from now on the connection is used.
+    pub(super) async fn lan_is_off(&self, why: String) {
+        let Some(lan) = &self.lan else { return };
+        if let Lan::Open(link) = std::mem::replace(&mut *lan.lock().await, Lan::Off) {
+            tracing::debug!(peer = %self.id().fmt_short(), why, "the LAN path broke");
+            link.broke(why.clone());
+            self.no_lan.set(why).ok();
+        }
+    }
+
+    /// Why the LAN path is not used, if it was wanted.
+    pub(super) fn why_no_lan(&self) -> Option<String> {
+        self.no_lan.get().cloned()
+    }
+
     /// The connection that is kept, or a new one.
     pub(super) async fn connect(&self, within: Duration) -> Result<Connection, Reason> {
         let mut kept = self.connection.lock().await;
@@ -80,6 +147,8 @@ impl Peer {
 
     /// Ends the connection that is kept, for a reason that the peer is told.
     pub(super) async fn disconnect(&self, why: &[u8]) {
+        self.lan_is_off(String::from_utf8_lossy(why).into_owned())
+            .await;
         if let Some(connection) = self.connection.lock().await.take() {
             connection.close(VarInt::from_u32(1), why);
         }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use iroh::endpoint::{Connection, ReadError, RecvStream};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -25,6 +24,7 @@ use crate::{
 use super::{
     Member, Reason, Shared,
     board::{Take, Unit},
+    link::{Ended, Link, Reader},
 };
 
 /// Times in a row that a peer may stall.
@@ -58,16 +58,15 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Works for one peer until the board has nothing more for it.
 pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
     loop {
-        let connection = match member.peer.connect(shared.options.connect).await {
-            Ok(connection) => connection,
+        let link = match member.peer.link(&shared.options).await {
+            Ok(link) => link,
             Err(reason) => return shared.drop_peer(&member, reason),
         };
         let before = member.bytes.load(Ordering::Relaxed);
         let mut streams = JoinSet::new();
         for _ in 0..shared.options.streams.max(1) {
-            let (shared, member, connection) =
-                (Arc::clone(&shared), Arc::clone(&member), connection.clone());
-            streams.spawn(async move { stream(&shared, &member, &connection).await });
+            let (shared, member, link) = (Arc::clone(&shared), Arc::clone(&member), link.clone());
+            streams.spawn(async move { stream(&shared, &member, &link).await });
         }
         let mut lost = None;
         while let Some(ended) = streams.join_next().await {
@@ -76,6 +75,10 @@ pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
             }
         }
         let Some(why) = lost else { return };
+        if let Link::Lan(_) = link {
+            member.peer.lan_is_off(why).await;
+            continue;
+        }
         if member.bytes.load(Ordering::Relaxed) == before {
             return shared.drop_peer(&member, Reason::Lost(why));
         }
@@ -100,7 +103,7 @@ async fn turn(shared: &Shared) {
 }
 
 /// One of the streams to a peer: takes units until there are none. Returns why the connection was lost, if it was.
-async fn stream(shared: &Arc<Shared>, member: &Member, connection: &Connection) -> Option<String> {
+async fn stream(shared: &Arc<Shared>, member: &Member, link: &Link) -> Option<String> {
     let mut stalls = 0;
     let index = member.index;
     loop {
@@ -114,7 +117,7 @@ async fn stream(shared: &Arc<Shared>, member: &Member, connection: &Connection) 
                 tokio::select! {
                     () = changed => continue,
                     () = sleep(LOOK) => continue,
-                    error = connection.closed() => return Some(error.to_string()),
+                    why = link.closed() => return Some(why),
                 }
             }
             Take::Stop => return None,
@@ -127,7 +130,7 @@ async fn stream(shared: &Arc<Shared>, member: &Member, connection: &Connection) 
             moved: false,
         };
         let end = match shared.streams.acquire().await {
-            Ok(_permit) => work.run(connection).await,
+            Ok(_permit) => work.run(link).await,
             Err(_) => End::Complete,
         };
         let moved = work.moved;
@@ -198,7 +201,7 @@ enum Cut {
 }
 
 impl Work<'_> {
-    async fn run(&mut self, connection: &Connection) -> End {
+    async fn run(&mut self, link: &Link) -> End {
         let parts = &self.unit.parts;
         let ask = parts
             .iter()
@@ -208,19 +211,20 @@ impl Work<'_> {
             root,
             ranges: RangesSeq::of_selections(ask),
         };
-        let asked = timeout(self.shared.options.stall, ask_for(connection, &request)).await;
-        let mut recv = match asked {
-            Ok(Ok(recv)) => recv,
+        let asked = timeout(self.shared.options.stall, link.ask(&request)).await;
+        let mut reader = match asked {
+            Ok(Ok(reader)) => reader,
             Ok(Err(why)) => return End::Lost(why),
             Err(_) => return End::Stalled,
         };
-        let end = self.receive(&mut recv).await;
+        let end = self.receive(&mut reader).await;
         // Where the answer goes on, nobody needs it any more.
-        recv.stop(0u32.into()).ok();
+        let stop = reader.stop(matches!(end, End::Complete));
+        timeout(self.shared.options.stall, stop).await.ok();
         end
     }
 
-    async fn receive(&mut self, recv: &mut RecvStream) -> End {
+    async fn receive(&mut self, reader: &mut Reader) -> End {
         let blob = |part: &super::board::Part| Blob {
             hash: part.hash,
             selection: part.selection.clone(),
@@ -238,7 +242,7 @@ impl Work<'_> {
         let mut wire = Vec::new();
         let mut spare = Vec::new();
         let mut ahead = self
-            .next(recv, &mut planner, std::mem::take(&mut wire))
+            .next(reader, &mut planner, std::mem::take(&mut wire))
             .await;
         loop {
             let Some((plan, bytes, cut)) = ahead else {
@@ -254,7 +258,7 @@ impl Work<'_> {
                 match cut {
                     Some(cut) => Err(cut),
                     None => Ok(self
-                        .next(recv, &mut planner, std::mem::take(&mut spare))
+                        .next(reader, &mut planner, std::mem::take(&mut spare))
                         .await),
                 }
             };
@@ -295,7 +299,7 @@ impl Work<'_> {
     /// Reads the next part of the answer into `buffer`; none when it is complete.
     async fn next(
         &self,
-        recv: &mut RecvStream,
+        reader: &mut Reader,
         planner: &mut Planner,
         mut buffer: Vec<u8>,
     ) -> Option<(Plan, Vec<u8>, Option<Cut>)> {
@@ -315,7 +319,10 @@ impl Work<'_> {
             if filled == buffer.len() {
                 break None;
             }
-            let read = timeout(self.shared.options.stall, recv.read(&mut buffer[filled..]));
+            let read = timeout(
+                self.shared.options.stall,
+                reader.read(&mut buffer[filled..]),
+            );
             let read = if filled == 0 && !self.moved {
                 tokio::select! {
                     biased;
@@ -326,10 +333,10 @@ impl Work<'_> {
                 read.await
             };
             match read {
-                Ok(Ok(Some(read))) => filled += read,
-                Ok(Ok(None)) => break Some(Cut::Finished),
-                Ok(Err(ReadError::Reset(_))) => break Some(Cut::Reset),
-                Ok(Err(error)) => break Some(Cut::Lost(error.to_string())),
+                Ok(Ok(read)) => filled += read,
+                Ok(Err(Ended::Finished)) => break Some(Cut::Finished),
+                Ok(Err(Ended::Reset)) => break Some(Cut::Reset),
+                Ok(Err(Ended::Lost(why))) => break Some(Cut::Lost(why)),
                 // Who has told us to wait is not late.
                 Err(_) if self.shared.board.is_choked(self.member.index) => since = Instant::now(),
                 Err(_) => break Some(Cut::Stalled),
@@ -373,21 +380,6 @@ impl Work<'_> {
         self.shared.progress.received(member.peer.id(), bytes);
         board.progress(self.unit.id, part, leaf, now)
     }
-}
-
-pub(super) async fn ask_for(
-    connection: &Connection,
-    request: &BlobRequest,
-) -> Result<RecvStream, String> {
-    let (mut send, recv) = connection
-        .open_bi()
-        .await
-        .map_err(|error| error.to_string())?;
-    send.write_chunk(request.encode().into())
-        .await
-        .map_err(|error| error.to_string())?;
-    send.finish().ok();
-    Ok(recv)
 }
 
 /// Hands verified bytes of a unit's parts to the want's sink.
