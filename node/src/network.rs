@@ -64,6 +64,7 @@ impl Default for NetworkOptions {
         Self {
             offline: false,
             relays: Vec::new(),
+            mdns: false,
             listen: None,
             upload: None,
             upload_peer: None,
