@@ -38,7 +38,7 @@ fn push(fields: Value) -> Value {
 fn pull(fields: Value) -> Value {
     let base = json!({
         "command": "pull", "name": "acme/smollm@v1", "to": null, "include": [], "tensors": [], "slice": [], "rows": null,
-        "from": [], "max_rate": null, "force": false, "dry_run": false,
+        "from": [], "max_rate": null, "force": false, "dry_run": false, "no_lan": false,
     });
     with(base, &fields)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
+mod lan;
 mod slices;
 mod stock;
 mod swarm;
