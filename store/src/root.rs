@@ -16,6 +16,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
 };
 
+use blob::Layout;
+
 pub use blob::FileBlob;
 pub(crate) use kept::OutboardWriter;
 pub(crate) use tree::{RootBuilder, SEGMENT_BYTES};
@@ -39,7 +41,7 @@ struct Claim {
 #[derive(Debug, Default)]
 pub(crate) struct Roots {
     /// Files that were opened last.
-    open: Mutex<VecDeque<Arc<FileBlob>>>,
+    open: Mutex<VecDeque<Arc<Layout>>>,
     /// Claims that turned out not to be true.
     untrue: Mutex<HashSet<Claim>>,
     /// Held while an outboard is made: one at a time.
@@ -72,11 +74,11 @@ impl Store {
             return Ok(None);
         }
         let mut open = lock(&roots.open);
-        if let Some(at) = open.iter().position(|file| file.claim() == claim)
+        if let Some(at) = open.iter().position(|file| file.claim == claim)
             && let Some(file) = open.remove(at)
         {
             open.push_back(file.clone());
-            return Ok(Some(file));
+            return Ok(Some(FileBlob::new(self.clone(), file).into()));
         }
         drop(open);
         let documents = (self.list(&chunks.seq)?, self.list(&chunks.lengths)?);
@@ -90,13 +92,13 @@ impl Store {
             }
             _ => return Ok(None),
         };
-        let file = Arc::new(FileBlob::new(self.clone(), claim, &list));
+        let file = Arc::new(Layout::new(claim, list));
         let mut open = lock(&roots.open);
         if open.len() >= ROOT_FILES_OPEN_MAX {
             open.pop_front();
         }
         open.push_back(file.clone());
-        Ok(Some(file))
+        Ok(Some(FileBlob::new(self.clone(), file).into()))
     }
 
     fn list(&self, hash: &ChunkHash) -> Result<Option<bytes::Bytes>, ReadError> {
@@ -110,7 +112,7 @@ impl Store {
     fn is_untrue(&self, claim: Claim) {
         let roots = &self.inner().roots;
         tracing::warn!(root = %claim.root, list = %claim.seq, "a file does not have the root that its tree claims");
-        lock(&roots.open).retain(|file| file.claim() != claim);
+        lock(&roots.open).retain(|file| file.claim != claim);
         let mut untrue = lock(&roots.untrue);
         if untrue.len() >= ROOT_FALSE_MAX {
             untrue.clear();

@@ -19,40 +19,56 @@ use crate::{
 /// What it hands out is not checked against the root: the encoder does that, group by group.
 pub struct FileBlob {
     store: Store,
-    claim: Claim,
+    layout: Arc<Layout>,
+    /// The chunk that was read last.
+    last: Mutex<Option<(usize, Arc<ChunkReader>)>>,
+}
+
+/// What of a file stays known after it was read: nothing that would hold its store open.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) claim: Claim,
     size: u64,
     hashes: Vec<ChunkHash>,
     /// Where each chunk ends in the file.
     ends: Vec<u64>,
     outboard: OnceLock<Bytes>,
-    /// The chunk that was read last.
-    last: Mutex<Option<(usize, Arc<ChunkReader>)>>,
+}
+
+impl Layout {
+    pub(super) fn new(claim: Claim, list: ChunkList) -> Self {
+        let ends = list.iter().map(|(_, range): (_, ByteRange)| range.end);
+        Self {
+            claim,
+            size: list.size(),
+            ends: ends.collect(),
+            hashes: list.hashes,
+            outboard: OnceLock::new(),
+        }
+    }
 }
 
 impl fmt::Debug for FileBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileBlob({:?}, {} bytes)", self.claim.root, self.size)
+        write!(
+            f,
+            "FileBlob({:?}, {} bytes)",
+            self.layout.claim.root, self.layout.size
+        )
     }
 }
 
 impl FileBlob {
-    pub(super) fn new(store: Store, claim: Claim, list: &ChunkList) -> Self {
+    pub(super) fn new(store: Store, layout: Arc<Layout>) -> Self {
         Self {
             store,
-            claim,
-            size: list.size(),
-            hashes: list.hashes.clone(),
-            ends: list
-                .iter()
-                .map(|(_, range): (_, ByteRange)| range.end)
-                .collect(),
-            outboard: OnceLock::new(),
+            layout,
             last: Mutex::new(None),
         }
     }
 
     pub(super) fn claim(&self) -> Claim {
-        self.claim
+        self.layout.claim
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -60,12 +76,12 @@ impl FileBlob {
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.size
+        self.layout.size
     }
 
     /// Bytes of the file, from as many chunks as it takes.
     pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Bytes> {
-        if range.start > range.end || range.end > self.size {
+        if range.start > range.end || range.end > self.layout.size {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut whole = BytesMut::new();
@@ -88,10 +104,10 @@ impl FileBlob {
 
     /// The chunks that `range` touches, and which bytes of each.
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (usize, Range<u32>)> + '_ {
-        let first = self.ends.partition_point(|end| *end <= range.start);
+        let first = self.layout.ends.partition_point(|end| *end <= range.start);
         let Range { start, end } = range;
-        (first..self.ends.len())
-            .map(|number| (number, self.start_of(number)..self.ends[number]))
+        (first..self.layout.ends.len())
+            .map(|number| (number, self.start_of(number)..self.layout.ends[number]))
             .take_while(move |(_, chunk)| chunk.start < end)
             .map(move |(number, chunk)| {
                 let within = |at: u64| {
@@ -103,7 +119,9 @@ impl FileBlob {
     }
 
     fn start_of(&self, number: usize) -> u64 {
-        number.checked_sub(1).map_or(0, |before| self.ends[before])
+        number
+            .checked_sub(1)
+            .map_or(0, |before| self.layout.ends[before])
     }
 
     fn chunk(&self, number: usize) -> io::Result<Arc<ChunkReader>> {
@@ -112,13 +130,13 @@ impl FileBlob {
         {
             return Ok(chunk.clone());
         }
-        let opened = self.store.chunk(&self.hashes[number]);
+        let opened = self.store.chunk(&self.layout.hashes[number]);
         let chunk = Arc::new(
             opened
                 .map_err(io::Error::other)?
                 .ok_or(io::ErrorKind::NotFound)?,
         );
-        if u64::from(chunk.len()) != self.ends[number] - self.start_of(number) {
+        if u64::from(chunk.len()) != self.layout.ends[number] - self.start_of(number) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a chunk of another length than its file says",
@@ -129,13 +147,15 @@ impl FileBlob {
     }
 
     fn has_chunk(&self, number: usize) -> bool {
-        self.store.holds(&self.hashes[number]).unwrap_or(false)
+        self.store
+            .holds(&self.layout.hashes[number])
+            .unwrap_or(false)
     }
 }
 
 impl ChunkRead for FileBlob {
     fn size(&self) -> u64 {
-        self.size
+        self.layout.size
     }
 
     fn is_mapped(&self) -> bool {
@@ -152,15 +172,15 @@ impl ChunkRead for FileBlob {
 
     /// Read from `cache/`, or made: then the whole file is read first.
     fn outboard(&self) -> io::Result<Bytes> {
-        if let Some(pairs) = self.outboard.get() {
+        if let Some(pairs) = self.layout.outboard.get() {
             return Ok(pairs.clone());
         }
-        let pairs = if self.size <= u64::from(GROUP_BYTES) {
+        let pairs = if self.layout.size <= u64::from(GROUP_BYTES) {
             Bytes::new()
-        } else if self.size <= SEGMENT_BYTES {
-            let (root, pairs) = outboard::compute(&self.bytes(0..self.size)?);
-            if root != self.claim.root {
-                self.store.is_untrue(self.claim);
+        } else if self.layout.size <= SEGMENT_BYTES {
+            let (root, pairs) = outboard::compute(&self.bytes(0..self.layout.size)?);
+            if root != self.layout.claim.root {
+                self.store.is_untrue(self.layout.claim);
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "the file does not have this root",
@@ -170,13 +190,13 @@ impl ChunkRead for FileBlob {
         } else {
             self.kept_or_made()?
         };
-        Ok(self.outboard.get_or_init(|| pairs).clone())
+        Ok(self.layout.outboard.get_or_init(|| pairs).clone())
     }
 
     fn held(&self) -> Vec<Range<u64>> {
         let mut held: Vec<Range<u64>> = Vec::new();
-        for number in (0..self.hashes.len()).filter(|&number| self.has_chunk(number)) {
-            let (start, end) = (self.start_of(number), self.ends[number]);
+        for number in (0..self.layout.hashes.len()).filter(|&number| self.has_chunk(number)) {
+            let (start, end) = (self.start_of(number), self.layout.ends[number]);
             match held.last_mut() {
                 Some(last) if last.end == start => last.end = end,
                 _ => held.push(start..end),

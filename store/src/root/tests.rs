@@ -164,6 +164,19 @@ fn a_file_that_changed_on_disk_is_not_read() {
 }
 
 #[test]
+fn a_file_that_was_read_does_not_hold_its_home() {
+    let Home {
+        dir, store, file, ..
+    } = home(false);
+    let blob = store.file_blob(file.root.unwrap(), file.size, &file.chunks);
+    let blob = blob.unwrap().unwrap();
+    blob.outboard().unwrap();
+    blob.read(0..1 << 20).unwrap();
+    drop((blob, store));
+    Store::open(&dir.path().join("home"), Options::default()).unwrap();
+}
+
+#[test]
 fn gc_and_quota_take_hash_trees_away() {
     let home = home(false);
     assert!(home.store.usage().unwrap().cache >= 156_000);
