@@ -12,9 +12,14 @@ use lode_store::identity::{
 use lode_store::manifest::{Kind, Links, Version, VersionBytes};
 use lode_store::refs::RefSet;
 use lode_store::signature::{Context, KeyId, Signed, SigningKey, VersionSignatures};
+use lode_store::sync::frame;
+use lode_store::sync::message::{Held, Message, Pieces, VersionQuery};
+use lode_store::sync::request::{BlobRequest, RangesSeq};
+use lode_store::sync::selection::Selection;
+use lode_store::sync::source::HeldMap;
 use lode_store::ticket::{PeerAddr, Ticket};
 use lode_store::tree::{ChunkList, File, Mode, Tree};
-use lode_store::{ChunkHash, PublisherId, RecordId};
+use lode_store::{ChunkHash, PublisherId, RecordId, VersionId};
 use sha1::Digest as _;
 
 /// The examples' keys: 32 times the same byte.
@@ -188,6 +193,36 @@ fn ticket() -> BTreeMap<&'static str, Vec<u8>> {
     ])
 }
 
+fn wire() -> BTreeMap<&'static str, Vec<u8>> {
+    let version = VersionId::from_bytes([7; 32]);
+    let map = HeldMap::of((0..11).map(|chunk| chunk != 9));
+    let held = Held {
+        count: map.count,
+        start: 0,
+        bits: Some(serde_bytes::ByteBuf::from(map.bits.to_vec())),
+    };
+    let gained = Pieces::frames(&[(9, 0b11)]).next().unwrap();
+    let frames = [
+        ("watch", Message::Watch(VersionQuery { version })),
+        ("held", Message::Held(held)),
+        ("gained", Message::Gained(gained)),
+    ];
+    let mut blocks = BTreeMap::new();
+    for (name, message) in frames {
+        let bytes = frame::encode(&message).unwrap();
+        assert_eq!(frame::decode_all(&bytes).unwrap(), [message]);
+        blocks.insert(name, bytes);
+    }
+    let first_group = Selection::of_bytes(1 << 20, std::iter::once(0..16 << 10));
+    let get = BlobRequest::Get {
+        root: ChunkHash::from_bytes([7; 32]),
+        ranges: RangesSeq::of_selections([(2, &first_group)]),
+    };
+    assert_eq!(BlobRequest::decode(&get.encode()), Ok(get.clone()));
+    blocks.insert("get", get.encode());
+    blocks
+}
+
 /// The blocks of a page: after ```` ```hex NAME ````, hex digits with spaces, and comments after `#`.
 /// A block ```` ```text NAME ```` is text that is broken into lines.
 fn blocks(page: &str) -> BTreeMap<String, Vec<u8>> {
@@ -257,6 +292,11 @@ fn the_examples_of_the_refs_page_are_what_the_code_makes() {
 #[test]
 fn the_examples_of_the_ticket_page_are_what_the_code_makes() {
     check("ticket", ticket());
+}
+
+#[test]
+fn the_examples_of_the_wire_page_are_what_the_code_makes() {
+    check("wire", wire());
 }
 
 #[test]
