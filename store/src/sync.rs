@@ -22,6 +22,8 @@ pub mod provider;
 pub mod rate;
 pub mod receiver;
 pub mod request;
+#[doc(hidden)]
+pub mod response;
 pub mod selection;
 pub mod session;
 pub mod source;

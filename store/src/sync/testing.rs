@@ -188,9 +188,14 @@ impl Node {
     }
 
     pub async fn with(access: Arc<dyn Access>, refs: MemRefs) -> Self {
+        Self::on(loopback().await, access, refs)
+    }
+
+    /// A node at `net`.
+    pub fn on(net: Net, access: Arc<dyn Access>, refs: MemRefs) -> Self {
         let source = Arc::new(MemSource::default());
         let chunks = Arc::clone(&source) as Arc<dyn ChunkSource>;
-        let mut node = Self::serving(chunks, access, refs, UploadLimits::default()).await;
+        let mut node = Self::answering(net, chunks, access, refs, UploadLimits::default());
         node.source = source;
         node
     }
@@ -202,9 +207,18 @@ impl Node {
         refs: MemRefs,
         limits: UploadLimits,
     ) -> Self {
+        Self::answering(loopback().await, chunks, access, refs, limits)
+    }
+
+    fn answering(
+        net: Net,
+        chunks: Arc<dyn ChunkSource>,
+        access: Arc<dyn Access>,
+        refs: MemRefs,
+        limits: UploadLimits,
+    ) -> Self {
         let hub = Hub::default();
         let (grants, traffic) = (Grants::default(), Traffic::default());
-        let net = loopback().await;
         let refs = Arc::new(refs);
         let provider = Provider::new(
             chunks,

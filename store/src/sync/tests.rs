@@ -1,6 +1,8 @@
-//! The doors and the receiver over real endpoints on loopback, without any relay or lookup.
+//! The doors and the receiver over real endpoints on loopback, without any lookup or public relay.
 
 mod control;
 mod fetch;
+mod interop;
 mod lan;
+mod relay;
 mod watch;

@@ -80,17 +80,21 @@ pub async fn fetch_documents(
             .collect();
         missing.sort_unstable();
         missing.dedup();
-        let mut at = 0;
+        let (mut at, mut most) = (0, DOCUMENTS_PER_REQUEST_MAX);
         while at < missing.len() {
-            let end = missing.len().min(at + DOCUMENTS_PER_REQUEST_MAX);
+            let end = missing.len().min(at + most);
             let asked = &missing[at..end];
             let (count, stop) = ask(peer, asked, limit, options, &mut found).await;
             at += count;
-            answered |= count > 0 || matches!(stop, Some(Stop::Absent | Stop::TooLong(_)));
+            answered |= !matches!(stop, Some(Stop::Failed(_))) || count > 0;
             match stop {
-                None => {}
+                None => most = (most * 2).min(DOCUMENTS_PER_REQUEST_MAX),
                 // That one is passed by; the peer may have those behind it.
                 Some(Stop::Absent) => at += 1,
+                // iroh-blobs resets the stream where it lacks a blob, and with it goes what was under way: only
+                // a document that is asked for alone is known to be lacking.
+                Some(Stop::Reset) if asked.len() == 1 => at += 1,
+                Some(Stop::Reset) => most = ((asked.len() - count) / 2).max(1),
                 Some(Stop::TooLong(size)) => {
                     too_long.get_or_insert((missing[at], size));
                     at += 1;
@@ -121,7 +125,10 @@ pub async fn fetch_documents(
 }
 
 enum Stop {
+    /// The answer ended in front of the next document.
     Absent,
+    /// The answer was given up, maybe with documents that were sent and had not arrived.
+    Reset,
     TooLong(u64),
     Failed(Reason),
 }
@@ -212,7 +219,8 @@ async fn document(
 async fn read(reader: &mut Reader, out: &mut [u8], options: &FetchOptions) -> Result<(), Stop> {
     match timeout(options.stall, reader.read_exact(out)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(Ended::Finished | Ended::Reset)) => Err(Stop::Absent),
+        Ok(Err(Ended::Finished)) => Err(Stop::Absent),
+        Ok(Err(Ended::Reset)) => Err(Stop::Reset),
         Ok(Err(Ended::Lost(why))) => Err(Stop::Failed(Reason::Lost(why))),
         Err(_) => Err(Stop::Failed(Reason::Stalled(options.stall))),
     }
