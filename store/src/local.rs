@@ -11,6 +11,7 @@
 //! | `alias/ALIAS` | publisher, 32 bytes |
 //! | `peer/NODE` | addresses, DAG-CBOR |
 //! | `cap/PUBLISHER/MODEL` | a signed capability |
+//! | `shown/PUBLISHER/MODEL` | node keys of the peers that it may be shown to, 32 bytes each |
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

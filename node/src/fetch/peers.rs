@@ -32,7 +32,7 @@ use super::{
         VERSIONS_REMEMBERED_MAX,
     },
 };
-use crate::{Node, command::Failure, network::decode_peer};
+use crate::{Node, capabilities::Capabilities, command::Failure, network::decode_peer};
 
 /// A peer that was reached.
 #[derive(Clone)]
@@ -156,7 +156,8 @@ impl Peers {
         let capabilities = capabilities(node, model.as_ref())?;
         let mut meeting = JoinSet::new();
         for address in addresses {
-            let (node, model, shown) = (node.clone(), model.clone(), capabilities.clone());
+            let (node, model) = (node.clone(), model.clone());
+            let shown = capabilities.for_peer(&address.id);
             meeting.spawn(async move {
                 let peers = &node.fetching().peers;
                 peers.meet(&node, address, model, shown).await
@@ -190,7 +191,8 @@ impl Peers {
         let version = of.version;
         let mut asking = JoinSet::new();
         for address in addresses {
-            let (node, model, shown) = (node.clone(), model.clone(), capabilities.clone());
+            let (node, model) = (node.clone(), model.clone());
+            let shown = capabilities.for_peer(&address.id);
             asking.spawn(async move {
                 let peers = &node.fetching().peers;
                 let met = peers.meet(&node, address, Some(model), shown).await?;
@@ -313,14 +315,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What this home was given to read the model with.
-fn capabilities(node: &Node, model: Option<&(PublisherId, String)>) -> Result<Vec<Bytes>, Failure> {
+fn capabilities(
+    node: &Node,
+    model: Option<&(PublisherId, String)>,
+) -> Result<Capabilities, Failure> {
     let Some((publisher, model)) = model else {
-        return Ok(Vec::new());
+        return Ok(Capabilities::default());
     };
-    let capability = node
-        .store()
-        .local_get(&format!("cap/{publisher}/{model}"))?;
-    Ok(capability.into_iter().collect())
+    Capabilities::of(node, publisher, model)
 }
 
 #[cfg(test)]

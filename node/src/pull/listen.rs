@@ -1,7 +1,7 @@
 //! What the peers of a pull say of the version while it is fetched, as the receiver takes it.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::plan::Planned;
-use crate::{EventSink, Node};
+use crate::{EventSink, Node, capabilities::Capabilities};
 
 /// Which chunk has which number in the have-map of a version: for the files that are fetched.
 #[derive(Debug, Default)]
@@ -101,8 +101,8 @@ struct Shared {
     node: Node,
     version: VersionId,
     numbers: Arc<Numbers>,
-    /// What is shown to peers that others name.
-    capabilities: Vec<Bytes>,
+    /// What peers may be shown.
+    capabilities: Capabilities,
     /// Those that hold something.
     peers: watch::Sender<Vec<Peer>>,
     events: EventSink,
@@ -114,7 +114,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Known {
-    ids: HashSet<EndpointId>,
+    /// What each was shown.
+    ids: HashMap<EndpointId, Vec<Bytes>>,
     named: usize,
     /// The tasks that listen.
     tasks: JoinSet<()>,
@@ -125,7 +126,7 @@ impl Recruits {
         node: &Node,
         version: VersionId,
         numbers: Arc<Numbers>,
-        capabilities: Vec<Bytes>,
+        capabilities: Capabilities,
         events: EventSink,
         lan: bool,
     ) -> Self {
@@ -140,7 +141,7 @@ impl Recruits {
             known: Mutex::default(),
         });
         if let Some(network) = node.network_if_up() {
-            shared.known().ids.insert(network.id());
+            shared.known().ids.insert(network.id(), Vec::new());
         }
         Self { shared }
     }
@@ -151,7 +152,9 @@ impl Recruits {
         let (asked, mut answered) = mpsc::channel::<()>(1);
         for (session, peer) in peers {
             let mut known = self.shared.known();
-            if known.ids.insert(peer.id()) {
+            if !known.ids.contains_key(&peer.id()) {
+                let shown = self.shared.capabilities.for_peer(&peer.id());
+                known.ids.insert(peer.id(), shown);
                 let (shared, asked) = (Arc::clone(&self.shared), asked.clone());
                 known
                     .tasks
@@ -223,25 +226,28 @@ impl Shared {
         }
     }
 
-    /// Dials peers that another one names, if they are new and can be there. They are believed to hold
-    /// nothing before they say so themselves.
-    fn named(self: &Arc<Self>, peers: Vec<PeerAddr>, loopback: bool) {
+    /// Dials peers that the peer `by` names, if they are new and can be there. They are believed to hold
+    /// nothing before they say so themselves, and are shown what `by` was shown: it could pass that on itself.
+    fn named(self: &Arc<Self>, by: EndpointId, peers: Vec<PeerAddr>, loopback: bool) {
         for peer in peers {
             let peer = peer.plausible(loopback);
             let Some(address) = peer.to_endpoint_addr().filter(|_| peer.is_reachable()) else {
                 continue;
             };
             let mut known = self.known();
-            if known.named >= NAMED_MAX || !known.ids.insert(address.id) {
+            if known.named >= NAMED_MAX || known.ids.contains_key(&address.id) {
                 continue;
             }
             known.named += 1;
+            let mut shown = self.capabilities.for_peer(&address.id);
+            shown.extend(known.ids.get(&by).into_iter().flatten().cloned());
+            known.ids.insert(address.id, shown.clone());
             let shared = Arc::clone(self);
             known.tasks.spawn(async move {
                 let Ok(network) = shared.node.network().await else {
                     return;
                 };
-                let opened = network.session(address.clone(), shared.capabilities.clone());
+                let opened = network.session(address.clone(), shown);
                 match opened.await {
                     Ok(session) => {
                         let peer = Peer::new(network.net(), address);
@@ -284,7 +290,8 @@ async fn listen(
     let peer = shared.over_lan(peer.holding(Arc::clone(&have)), &session);
     shared.peers.send_modify(|peers| peers.push(peer));
     drop(asked);
-    shared.named(watched.peers.clone(), session.is_loopback());
+    let loopback = session.is_loopback();
+    shared.named(session.id(), watched.peers.clone(), loopback);
     hear(&shared, &session, watched, &have).await;
     have.choked(false);
     have.live(false);
@@ -300,7 +307,7 @@ async fn hear(shared: &Arc<Shared>, session: &Session, mut watched: Watched, hav
             }
             Change::Given(pieces) => numbers.each(&pieces, |hash, pieces| have.given(hash, pieces)),
             Change::Choked(choked) => have.choked(choked),
-            Change::Peers(peers) => shared.named(peers, session.is_loopback()),
+            Change::Peers(peers) => shared.named(session.id(), peers, session.is_loopback()),
             _ => {}
         }
     }
@@ -329,7 +336,7 @@ mod tests {
             &node,
             VersionId::of(b"version"),
             Arc::default(),
-            Vec::new(),
+            Capabilities::default(),
             EventSink::discard(),
             true,
         );
@@ -342,11 +349,12 @@ mod tests {
             });
             named.collect::<Vec<_>>()
         };
-        recruits.shared.named(multitude("0.0.0.0:1"), true);
-        recruits.shared.named(multitude("127.0.0.1:1"), false);
+        let by = iroh::SecretKey::generate().public();
+        recruits.shared.named(by, multitude("0.0.0.0:1"), true);
+        recruits.shared.named(by, multitude("127.0.0.1:1"), false);
         assert_eq!(recruits.shared.known().named, 0, "nobody can be there");
-        recruits.shared.named(multitude("127.0.0.1:1"), true);
-        recruits.shared.named(multitude("127.0.0.1:2"), true);
+        recruits.shared.named(by, multitude("127.0.0.1:1"), true);
+        recruits.shared.named(by, multitude("127.0.0.1:2"), true);
         assert_eq!(recruits.shared.known().named, NAMED_MAX);
         assert!(recruits.shared.known().tasks.len() <= NAMED_MAX);
         assert!(recruits.peers().is_empty(), "nobody is believed unasked");

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use lode_store::{
     PublisherId,
     refs::RefRecord,
@@ -14,6 +13,7 @@ use lode_store::{
 use super::no_peer;
 use crate::{
     EventSink, Node,
+    capabilities::Capabilities,
     command::Failure,
     network::{decode_peer, from_ticket, remember},
 };
@@ -28,8 +28,8 @@ const PEERS_ASKED_MAX: usize = 64;
 pub(crate) struct Peers {
     pub(crate) sessions: Vec<Arc<Session>>,
     pub(crate) providers: Vec<Peer>,
-    /// What is shown to them.
-    pub(crate) capabilities: Vec<Bytes>,
+    /// What each may be shown.
+    pub(crate) capabilities: Capabilities,
 }
 
 impl Peers {
@@ -39,12 +39,12 @@ impl Peers {
         Self {
             sessions,
             providers,
-            capabilities: Vec::new(),
+            capabilities: Capabilities::default(),
         }
     }
 
-    /// Opens sessions to the peers of the tickets, else to those of the address book, and shows them
-    /// what they let us read.
+    /// Opens sessions to the peers of the tickets, else to those of the address book, and shows each what it
+    /// may see of what lets us read.
     pub(crate) async fn meet(
         node: &Node,
         publisher: &PublisherId,
@@ -52,11 +52,7 @@ impl Peers {
         tickets: &[Ticket],
         events: &EventSink,
     ) -> Result<Self, Failure> {
-        let cap_key = format!("cap/{publisher}/{model}");
-        if let Some(capability) = tickets.iter().find_map(|ticket| ticket.capability.as_ref()) {
-            node.store().local_set(&cap_key, &capability.encode())?;
-        }
-        let capabilities: Vec<Bytes> = node.store().local_get(&cap_key)?.into_iter().collect();
+        let capabilities = Capabilities::take(node, publisher, model, tickets)?;
         let mut addresses = Vec::new();
         for peer in tickets.iter().flat_map(|ticket| &ticket.addrs) {
             let peer = from_ticket(peer);
@@ -79,7 +75,7 @@ impl Peers {
         let mut found = Self {
             sessions: Vec::new(),
             providers: Vec::new(),
-            capabilities: capabilities.clone(),
+            capabilities,
         };
         if addresses.is_empty() {
             return Ok(found);
@@ -88,10 +84,10 @@ impl Peers {
         let own = network.id();
         let mut opening = tokio::task::JoinSet::new();
         for address in addresses.into_iter().filter(|address| address.id != own) {
-            let (node, capabilities) = (node.clone(), capabilities.clone());
+            let (node, shown) = (node.clone(), found.capabilities.for_peer(&address.id));
             opening.spawn(async move {
                 let session = match node.network().await {
-                    Ok(network) => network.session(address.clone(), capabilities).await,
+                    Ok(network) => network.session(address.clone(), shown).await,
                     Err(failure) => Err(failure),
                 };
                 (address, session)

@@ -3,6 +3,7 @@
 
 mod common;
 mod lan;
+mod peers;
 mod slices;
 mod stock;
 mod swarm;

@@ -72,8 +72,13 @@ impl Grant {
         let mut shown = self.grants.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mine = shown.get_mut(&self.id).into_iter().flatten();
         if let Some(list) = mine.find(|shown| shown.connection == self.connection) {
-            let room = CAPABILITIES_PER_PEER_MAX.saturating_sub(list.capabilities.len());
-            list.capabilities.extend(capabilities.take(room));
+            for capability in capabilities {
+                // A session that is used again shows again what it has shown.
+                let full = list.capabilities.len() >= CAPABILITIES_PER_PEER_MAX;
+                if !full && !list.capabilities.contains(&capability) {
+                    list.capabilities.push(capability);
+                }
+            }
         }
     }
 }
