@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use iroh::EndpointId;
 use lode_store::{
     ChunkHash, ChunkReader, PublisherId, Store, VersionId,
     access::{self, AccessView, Visible},
@@ -22,6 +23,7 @@ use lode_store::{
     refs::RefRecord,
     signature::Signed,
     sync::{
+        grants::Grants,
         hub::{Hub, VersionFiles},
         message::{ChunkPieces, PeerAddr},
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
@@ -46,6 +48,7 @@ pub(crate) struct StoreDoors {
     store: Store,
     receiving: Receiving,
     hub: Hub,
+    grants: Grants,
     reach: Mutex<Reach>,
 }
 
@@ -79,11 +82,12 @@ struct Rooted {
 }
 
 impl StoreDoors {
-    pub(crate) fn new(store: Store, receiving: Receiving, hub: Hub) -> Self {
+    pub(crate) fn new(store: Store, receiving: Receiving, hub: Hub, grants: Grants) -> Self {
         Self {
             store,
             receiving,
             hub,
+            grants,
             reach: Mutex::default(),
         }
     }
@@ -594,17 +598,22 @@ impl RefSource for StoreDoors {
         Some(HeldMap::of(held))
     }
 
-    /// Those that watched it lately, to whom may read it: they may read it too.
+    /// Those that watched it lately, to whom may read it. Of a private version, those that are connected and
+    /// may read it still.
     fn peers(&self, caller: &Caller, version: &VersionId) -> Vec<PeerAddr> {
-        let readable = self
-            .versions_of(&ChunkHash::from(*version))
-            .into_iter()
-            .any(|(id, walked)| id == *version && self.may_read_version(caller, &id, &walked));
-        if !readable {
+        let versions = self.versions_of(&ChunkHash::from(*version));
+        let Some((_, walked)) = versions.into_iter().find(|(id, _)| id == version) else {
+            return Vec::new();
+        };
+        if !self.may_read_version(caller, version, &walked) {
             return Vec::new();
         }
+        let reads = |peer: &PeerAddr| {
+            EndpointId::from_bytes(&peer.id)
+                .is_ok_and(|id| self.may_read_version(&self.grants.caller(id), version, &walked))
+        };
         let mut met = self.hub.met(version);
-        met.retain(|peer| peer.id != *caller.id.as_bytes());
+        met.retain(|peer| peer.id != *caller.id.as_bytes() && reads(peer));
         met
     }
 

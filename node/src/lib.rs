@@ -1,5 +1,6 @@
 //! The running peer: the only place that joins the store with everything built on it.
 
+mod book;
 mod capabilities;
 mod check;
 pub mod command;

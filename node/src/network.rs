@@ -1,7 +1,7 @@
 //! The node among others: its endpoint, the doors that it opens, and the sessions that it holds.
 //!
 //! Bound on first use. The UDP port is kept in the home's file `port`, so that tickets outlive
-//! restarts. Peers that were met stay in the address book (local keys `peer/<node>`).
+//! restarts.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,7 @@ use lode_store::sync::{
 use tokio::sync::Mutex;
 
 use crate::{
-    Node,
+    Node, book,
     command::{Failure, PeerRow},
     doors::StoreDoors,
     keys::{self, KeyKind},
@@ -119,6 +119,7 @@ impl Network {
             node.store().clone(),
             receiving.clone(),
             hub.clone(),
+            grants.clone(),
         ));
         let limits = UploadLimits {
             total: options.upload,
@@ -140,8 +141,8 @@ impl Network {
         let offered = lan.as_ref().map(LanDoor::lan);
         let control = Control::with_lan(source, grants.clone(), hub.clone(), AGENT, offered);
         let doors = net.serve(control, provider);
-        for (_, bytes) in node.store().local_prefix("peer/")? {
-            if let Some(address) = decode_peer(&bytes).and_then(|peer| peer.to_endpoint_addr()) {
+        for peer in book::list(node)? {
+            if let Some(address) = peer.to_endpoint_addr() {
                 net.know(address);
             }
         }
@@ -209,8 +210,18 @@ impl Network {
         self.net.endpoint().id()
     }
 
-    /// A session with the peer at `address`, an open one if there is.
+    /// A session with the peer at `address`, an open one if there is; the address is remembered.
     pub(crate) async fn session(
+        &self,
+        address: EndpointAddr,
+        capabilities: Vec<Bytes>,
+    ) -> Result<Arc<Session>, Failure> {
+        self.net.know(address.clone());
+        self.session_at(address, capabilities).await
+    }
+
+    /// The same for an address that somebody else says: it is tried, and not remembered.
+    pub(crate) async fn session_at(
         &self,
         address: EndpointAddr,
         capabilities: Vec<Bytes>,
@@ -233,14 +244,26 @@ impl Network {
             return Ok(session);
         }
         let id = address.id;
-        self.net.know(address.clone());
         let session = Arc::new(
             Session::open(&self.net, address, AGENT, capabilities)
                 .await
                 .map_err(failed)?,
         );
-        self.sessions.lock().await.insert(id, Arc::clone(&session));
+        let mut sessions = self.sessions.lock().await;
+        sessions.retain(|_, open| !open.is_closed());
+        sessions.insert(id, Arc::clone(&session));
         Ok(session)
+    }
+
+    /// Where these peers are connected to now, in their order; those without a session are left out.
+    pub(crate) async fn whereabouts(
+        &self,
+        peers: impl IntoIterator<Item = EndpointId>,
+    ) -> Vec<PeerAddr> {
+        let sessions = self.sessions.lock().await;
+        let open = peers.into_iter().filter_map(|peer| sessions.get(&peer));
+        let open = open.map(|session| session.addr());
+        open.filter(PeerAddr::is_reachable).collect()
     }
 
     /// Received and sent bytes a second, over the last seconds.
@@ -321,22 +344,6 @@ impl Network {
             doors.close().await;
         }
     }
-}
-
-/// Reads a record of the address book.
-pub(crate) fn decode_peer(bytes: &[u8]) -> Option<PeerAddr> {
-    serde_ipld_dagcbor::from_slice(bytes).ok()
-}
-
-/// Keeps a peer in the address book.
-pub(crate) fn remember(node: &Node, peer: &PeerAddr) -> Result<(), Failure> {
-    let key = format!("peer/{}", data_encoding::HEXLOWER.encode(&peer.id));
-    let value =
-        serde_ipld_dagcbor::to_vec(peer).map_err(|error| Failure::failed(error.to_string()))?;
-    if node.store().local_get(&key)?.as_deref() != Some(value.as_slice()) {
-        node.store().local_set(&key, &value)?;
-    }
-    Ok(())
 }
 
 /// A peer of a ticket as the network takes it.

@@ -5,6 +5,7 @@
 //! arrives is verified before it is believed; a run that ends early goes on where it stopped.
 
 pub(crate) mod documents;
+mod limits;
 mod listen;
 mod plan;
 pub(crate) mod records;

@@ -9,9 +9,9 @@ use lode_store::{
 };
 
 use crate::{
-    Node,
+    Node, book,
     command::{Failure, Outcome},
-    network::{from_ticket, remember},
+    network::from_ticket,
     publisher::{self, now},
     resolve,
 };
@@ -102,7 +102,7 @@ pub(crate) async fn add_peers(node: &Node, ticket: &str) -> Result<Outcome, Fail
     let ticket: Ticket = ticket.parse()?;
     node.blocking(move |node| {
         for peer in &ticket.addrs {
-            remember(node, &from_ticket(peer))?;
+            book::give(node, &from_ticket(peer))?;
         }
         Ok(Outcome::Ok)
     })

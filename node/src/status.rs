@@ -1,19 +1,15 @@
 //! `lode status` and `lode peers`: what the node is doing.
 
 use crate::{
-    Node,
+    Node, book,
     command::{Failure, Outcome, Status},
-    network::{decode_peer, peer_row},
+    network::peer_row,
     resolve,
 };
 
 /// `lode peers`.
 pub(crate) async fn peers(node: &Node) -> Result<Outcome, Failure> {
-    let book = node.store().local_prefix("peer/")?;
-    let book: Vec<_> = book
-        .iter()
-        .filter_map(|(_, bytes)| decode_peer(bytes))
-        .collect();
+    let book = book::list(node)?;
     let peers = match node.network_if_up() {
         Some(network) => network.peer_rows(book).await,
         None => book.iter().map(peer_row).collect(),

@@ -9,7 +9,7 @@
 //! | `part/DOWNLOAD` | pins of a part of a file that was written to a user's folder, 40 bytes |
 //! | `own/publisher` | the home's own publisher, 32 bytes |
 //! | `alias/ALIAS` | publisher, 32 bytes |
-//! | `peer/NODE` | addresses, DAG-CBOR |
+//! | `peer/NODE` | DAG-CBOR: its addresses, whether a ticket named it, when it was last seen |
 //! | `cap/PUBLISHER/MODEL` | a signed capability |
 //! | `shown/PUBLISHER/MODEL` | node keys of the peers that it may be shown to, 32 bytes each |
 

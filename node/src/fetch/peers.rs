@@ -32,7 +32,7 @@ use super::{
         VERSIONS_REMEMBERED_MAX,
     },
 };
-use crate::{Node, capabilities::Capabilities, command::Failure, network::decode_peer};
+use crate::{Node, book, capabilities::Capabilities, command::Failure};
 
 /// A peer that was reached.
 #[derive(Clone)]
@@ -231,12 +231,10 @@ impl Peers {
         node: &Node,
         version: Option<VersionId>,
     ) -> Result<Vec<EndpointAddr>, Failure> {
-        let book = node
-            .blocking(|node| Ok(node.store().local_prefix("peer/")?))
-            .await?;
+        let book = node.blocking(book::list).await?;
         let mut addresses: Vec<EndpointAddr> = book
             .iter()
-            .filter_map(|(_, bytes)| decode_peer(bytes)?.to_endpoint_addr())
+            .filter_map(|peer| peer.to_endpoint_addr())
             .collect();
         if addresses.is_empty() {
             // The network stays down until there is somebody to talk to.

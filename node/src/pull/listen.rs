@@ -1,13 +1,13 @@
 //! What the peers of a pull say of the version while it is fetched, as the receiver takes it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use iroh::EndpointId;
+use iroh::{EndpointAddr, EndpointId, RelayUrl};
 use lode_store::{
     ChunkHash, VersionId,
     sync::{
@@ -20,13 +20,20 @@ use lode_store::{
     tree::{ChunkList, Tree},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::plan::Planned;
-use crate::{EventSink, Node, capabilities::Capabilities};
+use super::{
+    limits::{DIAL_TIMEOUT, DIALS_AT_A_TIME, NAMED_MAX, NAMED_PER_PEER_MAX},
+    plan::Planned,
+};
+use crate::{
+    EventSink, NetworkOptions, Node, book, capabilities::Capabilities, command::Failure,
+    publisher::now,
+};
 
 /// Which chunk has which number in the have-map of a version: for the files that are fetched.
 #[derive(Debug, Default)]
@@ -87,9 +94,6 @@ impl Numbers {
 /// How often a peer that holds nothing of the version yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Peers that others named and that one pull dials.
-const NAMED_MAX: usize = 64;
-
 /// The peers of one pull that hold some of its version, each listened to as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Recruits {
@@ -103,6 +107,8 @@ struct Shared {
     numbers: Arc<Numbers>,
     /// What peers may be shown.
     capabilities: Capabilities,
+    /// Places for dialling those that others name.
+    dials: Semaphore,
     /// Those that hold something.
     peers: watch::Sender<Vec<Peer>>,
     events: EventSink,
@@ -117,6 +123,8 @@ struct Known {
     /// What each was shown.
     ids: HashMap<EndpointId, Vec<Bytes>>,
     named: usize,
+    /// How many of these each peer named.
+    named_by: HashMap<EndpointId, usize>,
     /// The tasks that listen.
     tasks: JoinSet<()>,
 }
@@ -135,6 +143,7 @@ impl Recruits {
             version,
             numbers,
             capabilities,
+            dials: Semaphore::new(DIALS_AT_A_TIME),
             peers: watch::Sender::new(Vec::new()),
             events,
             lan,
@@ -152,9 +161,8 @@ impl Recruits {
         let (asked, mut answered) = mpsc::channel::<()>(1);
         for (session, peer) in peers {
             let mut known = self.shared.known();
-            if !known.ids.contains_key(&peer.id()) {
-                let shown = self.shared.capabilities.for_peer(&peer.id());
-                known.ids.insert(peer.id(), shown);
+            if let Entry::Vacant(new) = known.ids.entry(peer.id()) {
+                new.insert(self.shared.capabilities.for_peer(&peer.id()));
                 let (shared, asked) = (Arc::clone(&self.shared), asked.clone());
                 known
                     .tasks
@@ -164,6 +172,35 @@ impl Recruits {
         drop(asked);
         // Closed once every task has given back its sender.
         answered.recv().await;
+    }
+
+    /// Keeps peers that sent verified bytes, so many each: a later pull may ask them of itself, and show them
+    /// what they were shown.
+    pub(crate) async fn learn(&self, sent: &HashMap<EndpointId, u64>) -> Result<(), Failure> {
+        let Some(network) = self.shared.node.network_if_up() else {
+            return Ok(());
+        };
+        let mut useful: Vec<_> = sent.iter().map(|(peer, bytes)| (*bytes, *peer)).collect();
+        useful.sort_unstable_by(|a, b| b.cmp(a));
+        let peers = useful.into_iter().map(|(_, peer)| peer);
+        let peers = network.whereabouts(peers).await;
+        let mut capabilities = self.shared.capabilities.clone();
+        let trusted: Vec<[u8; 32]> = {
+            let known = self.shared.known();
+            let may = |id: &[u8; 32]| {
+                let id = EndpointId::from_bytes(id).ok();
+                let shown = id.and_then(|id| known.ids.get(&id));
+                shown.is_some_and(|shown| capabilities.is_kept(shown))
+            };
+            let useful = peers.iter().map(|peer| peer.id);
+            let useful = useful.take(book::LEARNED_PER_PULL_MAX);
+            useful.filter(may).collect()
+        };
+        let learn = move |node: &Node| {
+            book::learn(node, &peers, now())?;
+            capabilities.trust(node, trusted.into_iter())
+        };
+        self.shared.node.blocking(learn).await
     }
 
     /// Those that hold something now.
@@ -230,37 +267,62 @@ impl Shared {
     /// nothing before they say so themselves, and are shown what `by` was shown: it could pass that on itself.
     fn named(self: &Arc<Self>, by: EndpointId, peers: Vec<PeerAddr>, loopback: bool) {
         for peer in peers {
-            let peer = peer.plausible(loopback);
-            let Some(address) = peer.to_endpoint_addr().filter(|_| peer.is_reachable()) else {
+            let Some(address) = possible(peer, loopback, &self.node.options().network) else {
                 continue;
             };
             let mut known = self.known();
-            if known.named >= NAMED_MAX || known.ids.contains_key(&address.id) {
+            let by_it = known.named_by.get(&by).copied().unwrap_or_default();
+            if known.named >= NAMED_MAX
+                || by_it >= NAMED_PER_PEER_MAX
+                || known.ids.contains_key(&address.id)
+            {
                 continue;
             }
             known.named += 1;
+            known.named_by.insert(by, by_it + 1);
             let mut shown = self.capabilities.for_peer(&address.id);
             shown.extend(known.ids.get(&by).into_iter().flatten().cloned());
             known.ids.insert(address.id, shown.clone());
-            let shared = Arc::clone(self);
-            known.tasks.spawn(async move {
-                let Ok(network) = shared.node.network().await else {
-                    return;
-                };
-                let opened = network.session(address.clone(), shown);
-                match opened.await {
-                    Ok(session) => {
-                        let peer = Peer::new(network.net(), address);
-                        listen(Arc::clone(&shared), session, peer, None).await;
-                    }
-                    Err(failure) => {
-                        let peer = address.id.fmt_short();
-                        tracing::debug!(%peer, %failure, "a peer that was named cannot be reached");
-                    }
-                }
-            });
+            known.tasks.spawn(Arc::clone(self).dial(address, shown));
         }
     }
+
+    /// Dials a peer that another one named, in its turn, and listens to it.
+    async fn dial(self: Arc<Self>, address: EndpointAddr, shown: Vec<Bytes>) {
+        let Ok(place) = self.dials.acquire().await else {
+            return;
+        };
+        let Ok(network) = self.node.network().await else {
+            return;
+        };
+        let opened = network.session_at(address.clone(), shown);
+        let Ok(Ok(session)) = timeout(DIAL_TIMEOUT, opened).await else {
+            let peer = address.id.fmt_short();
+            return tracing::debug!(%peer, "a peer that was named cannot be reached");
+        };
+        drop(place);
+        let peer = Peer::new(network.net(), address);
+        listen(Arc::clone(&self), session, peer, None).await;
+    }
+}
+
+/// Where a peer that another one named is dialled: at addresses where one can be, by relays that are this
+/// node's own or public ones.
+fn possible(peer: PeerAddr, loopback: bool, options: &NetworkOptions) -> Option<EndpointAddr> {
+    let is = |one: &str, other: &str| match (one.parse::<RelayUrl>(), other.parse::<RelayUrl>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    };
+    let named = peer.relay.clone();
+    let mut peer = peer.plausible(loopback);
+    if options.offline {
+        peer.relay.clear();
+    } else {
+        let ours = |url: &String| options.relays.iter().any(|own| is(own, url));
+        let ours = named.into_iter().filter(ours);
+        peer.relay.extend(ours);
+    }
+    peer.to_endpoint_addr().filter(|_| peer.is_reachable())
 }
 
 /// Asks a peer until it holds something of the version, and then listens until it says no more.
@@ -349,16 +411,54 @@ mod tests {
             });
             named.collect::<Vec<_>>()
         };
-        let by = iroh::SecretKey::generate().public();
-        recruits.shared.named(by, multitude("0.0.0.0:1"), true);
-        recruits.shared.named(by, multitude("127.0.0.1:1"), false);
-        assert_eq!(recruits.shared.known().named, 0, "nobody can be there");
-        recruits.shared.named(by, multitude("127.0.0.1:1"), true);
-        recruits.shared.named(by, multitude("127.0.0.1:2"), true);
-        assert_eq!(recruits.shared.known().named, NAMED_MAX);
-        assert!(recruits.shared.known().tasks.len() <= NAMED_MAX);
+        let named = |by, ip: &str, loopback| {
+            recruits.shared.named(by, multitude(ip), loopback);
+            recruits.shared.known().named
+        };
+        let [a, b, c] = std::array::from_fn(|_| iroh::SecretKey::generate().public());
+        assert_eq!(named(a, "0.0.0.0:1", true), 0, "nobody can be there");
+        assert_eq!(named(a, "127.0.0.1:1", false), 0, "nor on another machine");
+        assert_eq!(named(a, "127.0.0.1:1", true), NAMED_PER_PEER_MAX);
+        assert_eq!(named(a, "127.0.0.1:2", true), NAMED_PER_PEER_MAX);
+        assert_eq!(named(b, "127.0.0.1:1", true), NAMED_MAX, "others are heard");
+        assert_eq!(named(c, "127.0.0.1:1", true), NAMED_MAX);
+        {
+            let known = recruits.shared.known();
+            assert!(known.tasks.len() <= NAMED_MAX && known.ids.len() <= NAMED_MAX + 1);
+        }
         assert!(recruits.peers().is_empty(), "nobody is believed unasked");
         drop(recruits);
         node.shutdown().await;
+    }
+
+    #[test]
+    fn a_named_peer_is_dialled_by_our_own_relays_and_public_ones() {
+        let peer = PeerAddr {
+            id: *iroh::SecretKey::generate().public().as_bytes(),
+            ip: Vec::new(),
+            relay: [
+                "http://192.168.1.9:3340/",
+                "http://192.168.1.1/",
+                "https://relay.example.org",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        };
+        let count = |options| {
+            let address = possible(peer.clone(), false, options);
+            address.map_or(0, |address| address.relay_urls().count())
+        };
+        let own = NetworkOptions {
+            relays: vec!["http://192.168.1.9:3340".to_owned()],
+            ..NetworkOptions::default()
+        };
+        assert_eq!(count(&own), 2);
+        let online = NetworkOptions::default();
+        assert_eq!(count(&online), 1);
+        let offline = NetworkOptions {
+            offline: true,
+            ..NetworkOptions::default()
+        };
+        assert_eq!(count(&offline), 0, "and by none when there are none");
     }
 }

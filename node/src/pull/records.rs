@@ -1,6 +1,6 @@
 //! The peers of a pull, and the signed records that they know.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use lode_store::{
     PublisherId,
@@ -10,19 +10,14 @@ use lode_store::{
     ticket::Ticket,
 };
 
-use super::no_peer;
-use crate::{
-    EventSink, Node,
-    capabilities::Capabilities,
-    command::Failure,
-    network::{decode_peer, from_ticket, remember},
+use super::{
+    limits::{NEIGHBOURS_TIME, PEERS_ASKED_MAX},
+    no_peer,
 };
-
-/// How long the first node of the local network is waited for.
-const NEIGHBOURS_TIME: Duration = Duration::from_secs(5);
-
-/// Peers that are asked when no ticket names any.
-const PEERS_ASKED_MAX: usize = 64;
+use crate::{
+    EventSink, Node, book, capabilities::Capabilities, command::Failure, network::from_ticket,
+    publisher::now,
+};
 
 /// Peers with an open session.
 pub(crate) struct Peers {
@@ -56,14 +51,12 @@ impl Peers {
         let mut addresses = Vec::new();
         for peer in tickets.iter().flat_map(|ticket| &ticket.addrs) {
             let peer = from_ticket(peer);
-            remember(node, &peer)?;
+            book::give(node, &peer)?;
             addresses.extend(peer.to_endpoint_addr());
         }
         if tickets.is_empty() {
-            let book = node.store().local_prefix("peer/")?;
-            let known = book
-                .iter()
-                .filter_map(|(_, bytes)| decode_peer(bytes)?.to_endpoint_addr());
+            let book = book::list(node)?;
+            let known = book.iter().filter_map(|peer| peer.to_endpoint_addr());
             addresses.extend(known.take(PEERS_ASKED_MAX));
         }
         if node.options().network.mdns {
@@ -106,6 +99,8 @@ impl Peers {
                 Err(failure) => events.warn(failure.message),
             }
         }
+        let there = found.sessions.iter().map(|session| session.addr());
+        book::seen(node, &there.collect::<Vec<_>>(), now())?;
         Ok(found)
     }
 

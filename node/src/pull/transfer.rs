@@ -1,7 +1,7 @@
 //! The bytes of a pull: what is held is copied or named, the rest comes from all peers at once.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -119,7 +119,7 @@ impl Job<'_> {
         recruits
             .enlist(sessions.zip(self.peers.providers.iter().cloned()))
             .await;
-        let mut senders = HashSet::new();
+        let mut sent: HashMap<EndpointId, u64> = HashMap::new();
         let mut rest = planned;
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(FILES_AT_A_TIME));
@@ -127,12 +127,14 @@ impl Job<'_> {
             done.held += held;
             for fetched in fetched {
                 done.fetched += fetched.bytes;
-                let sent = fetched.peers.iter().filter(|peer| peer.bytes > 0);
-                senders.extend(sent.map(|peer| peer.peer));
+                for peer in fetched.peers.iter().filter(|peer| peer.bytes > 0) {
+                    *sent.entry(peer.peer).or_default() += peer.bytes;
+                }
             }
             rest = later;
         }
-        done.providers = u32::try_from(senders.len()).unwrap_or(u32::MAX);
+        done.providers = u32::try_from(sent.len()).unwrap_or(u32::MAX);
+        recruits.learn(&sent).await?;
         Ok(done)
     }
 

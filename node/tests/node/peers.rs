@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use lode_store::{
         hub::{Hub, VersionFiles},
         message::PeerAddr,
         provider::Provider,
+        session::Session,
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
         uploads::{UploadLimits, Uploads},
     },
@@ -217,4 +219,96 @@ async fn a_peer_that_a_stranger_names_is_asked_without_what_opens_a_private_mode
     assert_same(&root, &out);
     assert!(namer.is_empty() && trap.is_empty(), "neither saw anything");
     assert_eq!(shown(&publisher, &puller).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_private_version_find_each_other_and_others_do_not_find_them() {
+    let publisher = slow(4 << 20);
+    let (a, b) = (node(), node());
+    let (dir, root) = folder("weights.bin", 12 << 20);
+    let pushed = publisher.push(&root, "acme/secret").await.unwrap();
+    let ticket = publisher.share("acme/secret").await;
+    let (to_a, to_b) = (dir.path().join("a"), dir.path().join("b"));
+    let pull_a = a.pull("acme/secret", Some(&ticket), Some(&to_a), |_| ());
+    let pull_b = b.pull("acme/secret", Some(&ticket), Some(&to_b), |_| ());
+    let (pulled_a, pulled_b) = tokio::join!(pull_a, pull_b);
+    pulled_a.unwrap();
+    pulled_b.unwrap();
+    assert_same(&root, &to_a);
+    assert_same(&root, &to_b);
+    let between = a.sent(Some(&b)).await + b.sent(Some(&a)).await;
+    assert!(between > 0, "they knew only the publisher");
+
+    let version: VersionId = pushed.version.parse().unwrap();
+    let ticket: Ticket = ticket.parse().unwrap();
+    let capability = Bytes::from(ticket.capability.unwrap().encode());
+    let at = publisher.node.network().await.unwrap().ticket_addr();
+    let at = PeerAddr {
+        id: at.id,
+        ip: at.ip.iter().map(ToString::to_string).collect(),
+        relay: Vec::new(),
+    };
+    let at = at.to_endpoint_addr().unwrap();
+    let net = || EndpointOptions::loopback(SecretKey::generate());
+    let (one, two) = (net(), net());
+    let (one, two) = (
+        Net::bind(&one).await.unwrap(),
+        Net::bind(&two).await.unwrap(),
+    );
+    let stranger = Session::open(&one, at.clone(), "stranger", Vec::new()).await;
+    let stranger = stranger.unwrap();
+    assert!(stranger.peers(version).await.unwrap().is_empty());
+    assert!(stranger.watch(version).await.unwrap().is_none());
+    let reader = Session::open(&two, at, "reader", vec![capability]).await;
+    let reader = reader.unwrap();
+    let named = async || {
+        let named = reader.peers(version).await.unwrap();
+        named.iter().map(|peer| peer.id).collect::<Vec<_>>()
+    };
+    let id_of = async |node: &TestNode| *node.node.network().await.unwrap().id().as_bytes();
+    let (a_id, b_id) = (id_of(&a).await, id_of(&b).await);
+    let both = named().await;
+    assert!(both.contains(&a_id) && both.contains(&b_id));
+    // Who is gone proves no more that it may read.
+    a.node.shutdown().await;
+    while named().await.contains(&a_id) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(named().await.contains(&b_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_without_a_ticket_asks_peers_that_were_useful_before() {
+    let publisher = slow(4 << 20);
+    let (a, b) = (node(), node());
+    let (dir, root) = folder("weights.bin", 12 << 20);
+    publisher
+        .push_with(&root, "acme/tiny", |push| push.public = true)
+        .await
+        .unwrap();
+    let ticket = publisher.share("acme/tiny").await;
+    let (to_a, to_b) = (dir.path().join("a"), dir.path().join("b"));
+    let pull_a = a.pull("acme/tiny", Some(&ticket), Some(&to_a), |_| ());
+    let pull_b = b.pull("acme/tiny", Some(&ticket), Some(&to_b), |_| ());
+    let (pulled_a, pulled_b) = tokio::join!(pull_a, pull_b);
+    pulled_a.unwrap();
+    pulled_b.unwrap();
+    // One of them got bytes from the other, and keeps it in its book.
+    let (getter, giver, got) = if a.sent(Some(&b)).await > 0 {
+        (&b, &a, to_b)
+    } else {
+        assert!(b.sent(Some(&a)).await > 0);
+        (&a, &b, to_a)
+    };
+    publisher.node.shutdown().await;
+    fs::remove_dir_all(got).unwrap();
+    let before = giver.sent(Some(getter)).await;
+    let again = dir.path().join("again");
+    let pulled = getter
+        .pull("acme/tiny", None, Some(&again), |_| ())
+        .await
+        .unwrap();
+    assert_eq!(pulled.providers, 1);
+    assert_same(&root, &again);
+    assert!(giver.sent(Some(getter)).await - before >= 12 << 20);
 }

@@ -259,24 +259,19 @@ impl PeerAddr {
         }
     }
 
-    /// The same peer without addresses that nobody can be at, and without loopback ones unless
-    /// `loopback`: who names it is on this machine, too.
+    /// The same peer without addresses that nobody can be at, without loopback ones and without relays that are
+    /// not public; these stay if `loopback`: who names it is on this machine, too.
     #[must_use]
     pub fn plausible(mut self, loopback: bool) -> Self {
-        let plausible = |ip: &SocketAddr| {
-            let there = match ip.ip() {
-                IpAddr::V4(v4) => !v4.is_broadcast(),
-                IpAddr::V6(_) => true,
-            };
-            let ours = ip.ip().is_loopback();
-            there
-                && ip.port() != 0
-                && !ip.ip().is_unspecified()
-                && !ip.ip().is_multicast()
-                && (loopback || !ours)
+        let plausible = |at: &SocketAddr| {
+            // An IPv4 address may come as an IPv6 one.
+            let ip = at.ip().to_canonical();
+            at.port() != 0 && is_somewhere(&ip) && (loopback || !ip.is_loopback())
         };
         self.ip
             .retain(|ip| ip.parse::<SocketAddr>().is_ok_and(|ip| plausible(&ip)));
+        self.relay
+            .retain(|url| url.parse().is_ok_and(|url| loopback || is_public(&url)));
         self
     }
 
@@ -309,6 +304,34 @@ impl PeerAddr {
                 && list.iter().all(|text| text.len() <= ADDRESS_BYTES_MAX)
         };
         bounded(&self.ip) && bounded(&self.relay)
+    }
+}
+
+fn is_somewhere(ip: &IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !broadcast && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+/// Whether a relay can be one for everybody: a name or a public address, over TLS. Others would make us ask for
+/// something in our own network on behalf of a stranger.
+fn is_public(relay: &RelayUrl) -> bool {
+    let Some(host) = relay.host_str().filter(|_| relay.scheme() == "https") else {
+        return false;
+    };
+    let host = host.trim_end_matches('.');
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => {
+            is_somewhere(&ip.into()) && !ip.is_private() && !ip.is_loopback() && !ip.is_link_local()
+        }
+        Ok(IpAddr::V6(ip)) => {
+            is_somewhere(&ip.into())
+                && !ip.is_loopback()
+                && !ip.is_unique_local()
+                && !ip.is_unicast_link_local()
+        }
+        // A name without a dot is one of the local network.
+        Err(_) => host.contains('.') && !host.ends_with(".localhost") && !host.ends_with(".local"),
     }
 }
 
@@ -426,11 +449,50 @@ mod tests {
             "224.0.0.1:5",
             "[ff02::1]:5",
             "255.255.255.255:5",
+            "[::ffff:0.0.0.0]:5",
             "nonsense",
         ]);
         assert!(!odd.plausible(true).is_reachable());
         let good = named(&["10.0.0.1:5", "127.0.0.1:5", "[::1]:6"]);
         assert_eq!(good.clone().plausible(false).ip, ["10.0.0.1:5"]);
         assert_eq!(good.plausible(true).ip.len(), 3);
+        let mapped = named(&["[::ffff:127.0.0.1]:5"]);
+        assert!(!mapped.clone().plausible(false).is_reachable());
+        assert!(mapped.plausible(true).is_reachable());
+    }
+
+    #[test]
+    fn a_stranger_cannot_name_a_relay_in_our_own_network() {
+        let by = |relay: &str| PeerAddr {
+            id: [1; 32],
+            ip: Vec::new(),
+            relay: vec![relay.to_owned()],
+        };
+        for relay in [
+            "http://relay.example.org",
+            "https://localhost",
+            "https://a.localhost",
+            "https://router",
+            "https://printer.local.",
+            "https://127.0.0.1",
+            "https://192.168.1.1:8443",
+            "https://169.254.169.254",
+            "https://[::1]",
+            "https://[fd00::1]",
+            "https://[fe80::1]",
+            "https://[::ffff:10.0.0.1]",
+            "https://0.0.0.0",
+            "nonsense",
+        ] {
+            assert!(!by(relay).plausible(false).is_reachable(), "{relay}");
+        }
+        for relay in [
+            "https://relay.example.org.",
+            "https://192.0.2.1",
+            "https://[2001:db8::1]",
+        ] {
+            assert!(by(relay).plausible(false).is_reachable(), "{relay}");
+        }
+        assert!(by("http://127.0.0.1:3340").plausible(true).is_reachable());
     }
 }

@@ -158,6 +158,11 @@ impl Session {
         self.connection.remote_id()
     }
 
+    /// Where the peer is connected from at this moment.
+    pub fn addr(&self) -> PeerAddr {
+        PeerAddr::of_connection(&self.connection)
+    }
+
     /// Whether the peer is on this machine.
     pub fn is_loopback(&self) -> bool {
         let paths = self.connection.paths();
