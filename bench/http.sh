@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# One file over HTTP on loopback: `lode serve` beside nginx with sendfile, both read by curl in one run.
-# usage: bench/http.sh [GIB=1] [RUNS=5]   Work folder: LODE_BENCH_DIR or a temporary one. Needs nginx and curl.
+# One file over HTTP on loopback: `lode serve` beside nginx with sendfile, in one run and in turns: read by curl
+# (whole, and one long range), and by wrk in ranges of 16 KiB at random places.
+# usage: bench/http.sh [GIB=1] [RUNS=5]   Work folder: LODE_BENCH_DIR or a temporary one. Needs nginx, curl, wrk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 gib=${1:-1} runs=${2:-5}
 command -v nginx >/dev/null || { echo "nginx is not installed: apt-get install nginx-light" >&2; exit 2; }
+command -v wrk >/dev/null || { echo "wrk is not installed: apt-get install wrk" >&2; exit 2; }
 work=${LODE_BENCH_DIR:-$(mktemp -d)}
 mkdir -p "$work/http"
-cargo build --release --locked -q -p lode-cli
-cargo build --release -q --manifest-path bench/Cargo.toml
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release -q --manifest-path bench/Cargo.toml
 lode=$PWD/target/release/lode
 bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
 model=$work/http/model
@@ -33,7 +35,7 @@ pids+=($!)
 until curl -sf -o /dev/null http://127.0.0.1:7171/readyz && curl -s -o /dev/null http://127.0.0.1:7172/; do sleep 0.2; done
 base=http://127.0.0.1:7171/lode/v1/models/bench
 python3 - "$runs" "http://127.0.0.1:7172/$file" "$base/copied/main/files/$file" "$base/outside/main/files/$file" <<'PY'
-import statistics, subprocess, sys
+import re, statistics, subprocess, sys
 runs, urls = int(sys.argv[1]), dict(zip(("nginx", "lode", "lode in place"), sys.argv[2:]))
 
 def rate(url, *more):
@@ -51,4 +53,21 @@ for what, more in (("whole", ()), ("range", ("-r", "1048577-536870912"))):
     for name, values in rates.items():
         middle = statistics.median(values)
         print(f"{what:6} {name:14} {middle:6.2f} GB/s  ratio to nginx {middle / peer:.2f}")
+
+# Two cores carry client and server alike: one thread of wrk, eight connections.
+MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+found = {name: [] for name in urls}
+for _ in range(runs):
+    for name, url in urls.items():
+        command = ["wrk", "-t1", "-c8", "-d4s", "--latency", "-s", "bench/ranges.lua", url]
+        out = subprocess.check_output(command, text=True)
+        if "Non-2xx" in out or "Socket errors" in out:
+            sys.exit(f"{name}: {out}")
+        value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
+        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+        found[name].append((rate, float(value) * MILLISECONDS[unit]))
+middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
+for name, (rate, late) in middle.items():
+    rates, lates = rate / middle["nginx"][0], late / middle["nginx"][1]
+    print(f"16 KiB {name:14} {rate:8.0f} requests/s ({rates:.2f})  p99 {late:.2f} ms ({lates:.2f})")
 PY

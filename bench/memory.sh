@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 gib=${1:-20}
 work=${LODE_BENCH_DIR:-$(mktemp -d)}
 mkdir -p "$work"
-cargo build --release --locked -q -p lode-cli
-cargo build --release -q --manifest-path bench/Cargo.toml
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release -q --manifest-path bench/Cargo.toml
 lode=$PWD/target/release/lode
 bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
 model=$work/model-memory

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# `lode pull` over loopback from one provider beside an iroh-blobs FsStore pair and raw iroh streams, in one run
-# and in turns; then a second version with a tenth of its tensors changed. usage: bench/pull.sh [GIB=4] [RUNS=3]
+# `lode pull` over loopback from one provider, by iroh and by the LAN path, beside an iroh-blobs FsStore pair, raw iroh
+# streams, and curl from nginx into a file (if nginx is there), in one run and in turns; then a second version with a tenth
+# of its tensors changed. usage: bench/pull.sh [GIB=4] [RUNS=3]
 # Work folder: LODE_BENCH_DIR or a temporary one, removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 gib=${1:-4} runs=${2:-3}
 work=${LODE_BENCH_DIR:-$(mktemp -d)}/pull
 mkdir -p "$work"
-cargo build --release --locked -q -p lode-cli
-cargo build --release -q --manifest-path bench/Cargo.toml
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release -q --manifest-path bench/Cargo.toml
 lode=$PWD/target/release/lode
 bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
 export LODE_OFFLINE=1
@@ -29,18 +30,37 @@ serve() { # name, command..: starts it and leaves its first line in $said
 serve fsstore "$bins/sync-peer" fsstore-serve "$work/fs" "$file"; fsstore=$said
 serve raw "$bins/sync-peer" raw-serve "$file"; raw=$said
 "$lode" --home "$work/a" -q push "$work/model" bench/model --in-place --public --tag v1 >/dev/null
-"$lode" --home "$work/a" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 ${LODE_SERVE_OPTIONS:-} 2>"$work/serve.log" &
+"$lode" --home "$work/a" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 2>"$work/serve.log" &
 until grep -q ^ready "$work/serve.log"; do sleep 0.1; done
 ticket=$("$lode" --home "$work/a" -q share bench/model)
+
+nginx=$(command -v nginx || ls /usr/sbin/nginx 2>/dev/null || true)
+if [ -n "$nginx" ]; then
+  cat >"$work/nginx.conf" <<CONF
+worker_processes 2; daemon off; pid $work/nginx.pid; error_log $work/nginx.log;
+events {}
+http { access_log off; sendfile on; client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work;
+  scgi_temp_path $work; server { listen 127.0.0.1:7471; root $work/model; } }
+CONF
+  "$nginx" -c "$work/nginx.conf" &
+  until curl -sfo /dev/null -r 0-0 "http://127.0.0.1:7471/$(basename "$file")"; do sleep 0.1; done
+fi
+lode_pull() { # label, options..
+  local label=$1 start; shift
+  rm -rf "$work/got" "$work/out"
+  start=$(date +%s.%N)
+  "$lode" --home "$work/got" -q pull bench/model@v1 --from "$ticket" --to "$work/out" "$@" >/dev/null
+  echo "$label $(python3 -c "print($(date +%s.%N) - $start)")" >>"$work/rows"
+  cmp "$file" "$work/out/$(basename "$file")"
+}
 
 for _ in $(seq "$runs"); do
   rm -rf "$work/got"; echo "fsstore $("$bins/sync-peer" fsstore-pull "$work/got" $fsstore)" >>"$work/rows"
   rm -rf "$work/got"; echo "raw $("$bins/sync-peer" raw-pull "$work/got" $raw)" >>"$work/rows"
+  lode_pull lode-iroh --no-lan
+  lode_pull lode-lan
   rm -rf "$work/got" "$work/out"
-  start=$(date +%s.%N)
-  "$lode" --home "$work/got" -q pull bench/model@v1 --from "$ticket" --to "$work/out" ${LODE_PULL_OPTIONS:-} >/dev/null
-  echo "lode $(echo "$(date +%s.%N) - $start" | bc)" >>"$work/rows"
-  cmp "$file" "$work/out/$(basename "$file")"
+  [ -z "$nginx" ] || { echo -n "curl-nginx "; curl -sf -o "$work/got" -w '%{time_total}\n' "http://127.0.0.1:7471/$(basename "$file")"; } >>"$work/rows"
 done
 python3 - "$work/rows" "$size" <<'PY'
 import statistics, sys
@@ -49,11 +69,13 @@ for line in open(sys.argv[1]):
     name, seconds = line.split()
     rows.setdefault(name, []).append(float(seconds))
 size, middle = int(sys.argv[2]), {name: statistics.median(found) for name, found in rows.items()}
-print(f"| what | seconds (median of {len(rows['lode'])}) | GB/s |\n|---|---|---|")
+print(f"| what | seconds (median of {len(rows['raw'])}) | GB/s |\n|---|---|---|")
 for name, seconds in middle.items():
     print(f"| {name} | {seconds:.2f} | {size / seconds / 1e9:.2f} |")
-print(f"\nlode pull / FsStore pair: {middle['fsstore'] / middle['lode']:.2f} (bars 1.3 and 1.5)")
-print(f"lode pull / raw iroh, four streams: {middle['raw'] / middle['lode']:.2f} (bar 0.8)")
+print(f"\nlode pull by iroh / FsStore pair: {middle['fsstore'] / middle['lode-iroh']:.2f} (bars 1.3 and 1.5)")
+print(f"lode pull by iroh / raw iroh, four streams, synced: {middle['raw'] / middle['lode-iroh']:.2f} (bar 0.8)")
+if "curl-nginx" in middle:
+    print(f"lode pull by the LAN path / curl from nginx: {middle['curl-nginx'] / middle['lode-lan']:.2f} (bar 0.8)")
 PY
 
 rm -rf "$work/got" "$work/out"

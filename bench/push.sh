@@ -6,8 +6,10 @@ cd "$(dirname "$0")/.."
 gib=${1:-4} runs=${2:-3}
 work=${LODE_BENCH_DIR:-$(mktemp -d)}
 mkdir -p "$work"
-cargo build --release --locked -q -p lode-cli
-cargo build --release -q --manifest-path bench/Cargo.toml
+tools=$PWD/.cache/bench
+[ -x "$tools/bin/b3sum" ] || cargo install -q b3sum --version 1.8.7 --locked --root "$tools"
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
+[ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release -q --manifest-path bench/Cargo.toml
 lode=$PWD/target/release/lode
 bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
 model=$work/model
@@ -24,6 +26,8 @@ rm -f "$work/rows"
 export LODE_OFFLINE=1
 for _ in $(seq "$runs"); do
   seconds openssl openssl dgst -sha256 "$file"
+  seconds b3sum "$tools/bin/b3sum" --no-mmap --num-threads 2 "$file"
+  seconds cut-hash "$bins/cut-hash" --threads 2 "$file"
   rm -rf "$work/home"; seconds push-in-place "$lode" --home "$work/home" push "$model" bench/model --in-place
   rm -rf "$work/fs"; seconds fsstore-reference "$bins/fsstore-import" "$work/fs" "$file"
   rm -rf "$work/copy"; sync; seconds cp-sync bash -c "cp '$file' '$work/copy' && sync -f '$work/copy'"
@@ -44,6 +48,7 @@ for label, found in rows.items():
     peak = max(r["peak_anon_bytes"] for r in found) / 2**20
     print(f"| {label} | {wall[label]:.2f} | {size / wall[label] / 1e9:.2f} | {cpu:.2f} | {peak:.0f} |")
 print(f"\npush in place / openssl throughput: {wall['openssl'] / wall['push-in-place']:.2f} (bar 0.8)")
+print(f"cutting and BLAKE3 / b3sum throughput: {wall['b3sum'] / wall['cut-hash']:.2f} (bar 0.8)")
 print(f"push in place / FsStore by reference: {wall['fsstore-reference'] / wall['push-in-place']:.2f} (bar 1.5)")
 print(f"push with copy / (cp and sync) time: {wall['push-copy'] / wall['cp-sync']:.2f} (bar at most 1.3)")
 PY

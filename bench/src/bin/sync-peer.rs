@@ -4,12 +4,7 @@
 //! A serving side prints one line that the other side takes as its arguments, and ends with its input.
 
 use std::{
-    fs::File,
-    net::SocketAddr,
-    os::unix::fs::FileExt as _,
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
+    fs::File, net::SocketAddr, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc, time::Instant,
 };
 
 use bytes::Bytes;
@@ -42,11 +37,21 @@ enum Side {
     /// Serves a file that an FsStore refers to.
     FsstoreServe { store: PathBuf, file: PathBuf },
     /// Fetches it into another FsStore.
-    FsstorePull { store: PathBuf, id: EndpointId, addr: SocketAddr, hash: Hash },
+    FsstorePull {
+        store: PathBuf,
+        id: EndpointId,
+        addr: SocketAddr,
+        hash: Hash,
+    },
     /// Serves ranges of a file over plain streams.
     RawServe { file: PathBuf },
     /// Fetches it over four streams of one connection.
-    RawPull { file: PathBuf, id: EndpointId, addr: SocketAddr, len: u64 },
+    RawPull {
+        file: PathBuf,
+        id: EndpointId,
+        addr: SocketAddr,
+        len: u64,
+    },
 }
 
 async fn endpoint() -> Result<Endpoint, Box<dyn std::error::Error + Send + Sync>> {
@@ -89,7 +94,12 @@ async fn main() -> Outcome {
             until_input_ends().await;
             router.shutdown().await?;
         }
-        Side::FsstorePull { store, id, addr, hash } => {
+        Side::FsstorePull {
+            store,
+            id,
+            addr,
+            hash,
+        } => {
             let store = FsStore::load(store).await?;
             let start = Instant::now();
             let addr = EndpointAddr::new(id).with_ip_addr(addr);
@@ -108,7 +118,12 @@ async fn main() -> Outcome {
                 outcome = serve_raw(&endpoint, file) => outcome?,
             }
         }
-        Side::RawPull { file, id, addr, len } => {
+        Side::RawPull {
+            file,
+            id,
+            addr,
+            len,
+        } => {
             let out = Arc::new(File::create(file)?);
             out.set_len(len)?;
             let start = Instant::now();
@@ -147,7 +162,8 @@ async fn serve_raw(endpoint: &Endpoint, file: Arc<File>) -> Outcome {
                     let file = Arc::clone(&file);
                     let read = move || {
                         let mut bytes = vec![0; step];
-                        file.read_exact_at(&mut bytes, at).map(|()| Bytes::from(bytes))
+                        file.read_exact_at(&mut bytes, at)
+                            .map(|()| Bytes::from(bytes))
                     };
                     let bytes = tokio::task::spawn_blocking(read).await??;
                     send.write_chunk(bytes).await?;
