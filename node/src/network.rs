@@ -74,6 +74,9 @@ impl Default for NetworkOptions {
     }
 }
 
+/// How long peers have to hear that the node is leaving.
+const GOODBYE_TIME: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// The endpoint with its doors.
 #[derive(Debug)]
 pub struct Network {
@@ -340,8 +343,13 @@ impl Network {
     pub(crate) async fn shutdown(&self) {
         self.sessions.lock().await.clear();
         drop(self.lan.lock().await.take());
-        if let Some(doors) = self.doors.lock().await.take() {
-            doors.close().await;
+        if let Some(doors) = self.doors.lock().await.take()
+            && tokio::time::timeout(GOODBYE_TIME, doors.close())
+                .await
+                .is_err()
+        {
+            // Whoever does not answer, such as a peer that was named and is gone, is not waited for.
+            tracing::debug!("the endpoint did not close in time");
         }
     }
 }
