@@ -29,7 +29,7 @@ serve() { # name, command..: starts it and leaves its first line in $said
 }
 serve fsstore "$bins/sync-peer" fsstore-serve "$work/fs" "$file"; fsstore=$said
 serve raw "$bins/sync-peer" raw-serve "$file"; raw=$said
-"$lode" --home "$work/a" -q push "$work/model" bench/model --in-place --public --tag v1 >/dev/null
+"$lode" --home "$work/a" -q push "$work/model" bench/model --public --tag v1 >/dev/null
 "$lode" --home "$work/a" serve --http 127.0.0.1:0 --listen 127.0.0.1:0 2>"$work/serve.log" &
 until grep -q ^ready "$work/serve.log"; do sleep 0.1; done
 ticket=$("$lode" --home "$work/a" -q share bench/model)

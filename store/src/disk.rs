@@ -24,6 +24,9 @@ pub mod sim;
 
 pub use real::RealDisk;
 
+/// What memory, position and length of a write past the cache are multiples of ([`Disk::open_direct`]), bytes.
+pub const DIRECT_BLOCK_BYTES: usize = 4096;
+
 /// What a file may be opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -85,6 +88,15 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Opens a file that exists.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file that exists for writing past the cache of the file system, where that is possible. Bytes
+    /// that are written so must not share a block of [`DIRECT_BLOCK_BYTES`] with what is written otherwise.
+    ///
+    /// The default is for file systems without it.
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// Gives a file a new name in place of any file that has it; durable once both folders are synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

@@ -9,6 +9,7 @@
 //! Containers are sealed once everything was hashed, so an error or a cancellation before that leaves
 //! nothing; the tree and the chunk lists are stored last.
 
+mod behind;
 mod headers;
 mod links;
 mod recheck;

@@ -5,13 +5,13 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     ops::Range,
-    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, OFlags, Timespec, Timestamps};
 
 use super::{Access, Disk, DiskFile, DiskLock, Space, Stat, mmap, network};
 
@@ -38,6 +38,20 @@ impl Disk for RealDisk {
             .write(access == Access::Write)
             .open(path)?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(path);
+        match opened {
+            Ok(file) => Ok(Some(Arc::new(RealFile(file)))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -26,8 +26,9 @@ use crate::{
 
 use super::{
     ImportError, ImportOptions, ImportSink, Imported,
+    behind::Behind,
     headers::{Found, index_fault, is_shard_index, read_header},
-    target::{Chunks, Filled, OUTSIDE_BYTES_MIN, Place, Target, WHOLE_BYTES_MIN, lock},
+    target::{Chunks, Filled, OUTSIDE_BYTES_MIN, Place, Target, WHOLE_BYTES_MIN, Whole, lock},
 };
 
 /// Containers that wait to be sealed, each with two open files; more are sealed at once.
@@ -44,6 +45,7 @@ pub(super) struct Session<'a> {
     /// Folders with a shard index, whose headers are kept to be held against it.
     indexed: HashSet<String>,
     pub(super) chunks: Chunks,
+    behind: Arc<Behind>,
     total: u64,
     done: AtomicU64,
     open: Mutex<HashMap<usize, Arc<Target>>>,
@@ -112,6 +114,7 @@ impl<'a> Session<'a> {
             regular,
             indexed,
             chunks: Chunks::new(store).map_err(WriteError::from)?,
+            behind: Arc::default(),
             done: AtomicU64::new(0),
             open: Mutex::default(),
             trees: Mutex::default(),
@@ -164,7 +167,10 @@ impl<'a> Session<'a> {
         }
         Ok(match self.chunks.mostly_held(plan, handle, len) {
             Ok(true) => Some(Place::Pack),
-            Ok(false) => Some(Place::Whole(self.store.whole_writer(len)?)),
+            Ok(false) => {
+                let writer = self.store.whole_writer(len)?;
+                Some(Place::Whole(Whole::new(&self.behind, writer)?))
+            }
             // the file shrinks under our hands
             Err(_) => None,
         })
@@ -384,14 +390,14 @@ impl Visitor for Session<'_> {
         }
         match filled.place {
             Place::Pack => {}
-            Place::Whole(writer) if results.wholes.len() < WAITING_MAX => {
+            Place::Whole(whole) if results.wholes.len() < WAITING_MAX => {
                 results
                     .wholes
-                    .push((writer, filled.table, filled.outboards_len));
+                    .push((whole.writer, filled.table, filled.outboards_len));
             }
-            Place::Whole(writer) => {
+            Place::Whole(whole) => {
                 drop(results);
-                writer.seal(&filled.table, filled.outboards_len)?;
+                whole.writer.seal(&filled.table, filled.outboards_len)?;
             }
             Place::Outside(writer) => {
                 let waiting = WaitingOutside {

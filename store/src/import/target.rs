@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,6 +22,8 @@ use crate::{
     sidecar::ChunkEntry,
     store::{OutsideWriter, PackWriter, Protection, WholeWriter, WriteError},
 };
+
+use super::behind::{Behind, BehindFile};
 
 /// Shorter files go to packs, or with `in_place` become outside places from
 /// [`OUTSIDE_BYTES_MIN`] on.
@@ -151,9 +153,33 @@ pub(super) enum Place {
     /// New chunks alone, to the pack that all share.
     Pack,
     /// All of it, to a container of its own.
-    Whole(WholeWriter),
+    Whole(Whole),
     /// Nowhere: it stays where it is.
     Outside(OutsideWriter),
+}
+
+/// A container that is written behind whoever hashes.
+pub(super) struct Whole {
+    behind: BehindFile,
+    pub(super) writer: WholeWriter,
+}
+
+impl Whole {
+    pub(super) fn new(behind: &Arc<Behind>, writer: WholeWriter) -> Result<Self, WriteError> {
+        let (file, direct) = writer.handles()?;
+        let behind = behind.file(file, direct);
+        Ok(Self { behind, writer })
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), WriteError> {
+        let written = self.behind.write_at(data, offset);
+        written.map_err(WriteError::io(self.writer.path()))
+    }
+
+    fn wait(&self) -> Result<(), WriteError> {
+        let written = self.behind.wait();
+        written.map_err(WriteError::io(self.writer.path()))
+    }
 }
 
 /// A chunk of a file, stored or noted.
@@ -212,9 +238,9 @@ impl Target {
                     chunks.add(hash, data, outboard)?;
                 }
             }
-            Place::Whole(writer) => {
-                writer.write_at(offset, data)?;
-                writer.write_outboard_at(at, outboard)?;
+            Place::Whole(whole) => {
+                whole.write_at(offset, data)?;
+                whole.writer.write_outboard_at(at, outboard)?;
             }
             Place::Outside(writer) => writer.write_outboard_at(at, outboard)?,
         }
@@ -234,7 +260,9 @@ impl Target {
         let table: Vec<ChunkEntry> = stored.iter().map(|chunk| chunk.entry).collect();
         let new: Vec<bool> = stored.iter().map(|chunk| chunk.new).collect();
         let mut place = self.place;
-        if let Place::Whole(writer) = &place {
+        if let Place::Whole(whole) = &place {
+            whole.wait()?;
+            let writer = &whole.writer;
             let size_new: u64 = stored
                 .iter()
                 .filter(|chunk| chunk.new)

@@ -406,6 +406,9 @@ impl OpenPack {
     }
 }
 
+/// A file, and the same for writing past the cache.
+pub(crate) type Handles = (Arc<dyn DiskFile>, Option<Arc<dyn DiskFile>>);
+
 /// Writes a container that is one file, at its final offsets and in any order, from many threads.
 #[derive(Debug)]
 pub struct WholeWriter {
@@ -421,6 +424,17 @@ impl WholeWriter {
         self.files
             .as_ref()
             .expect("there until the writer is sealed, which takes it")
+    }
+
+    /// The file, for writing to it behind its back: through the cache, and past it where that is possible.
+    /// Whoever does so waits for the writes before [`WholeWriter::seal`].
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    pub(crate) fn handles(&self) -> Result<Handles, WriteError> {
+        let direct = self.store.inner().disk.open_direct(&self.path);
+        let direct = direct.map_err(WriteError::io(&self.path))?;
+        Ok((Arc::clone(&self.files().data), direct))
     }
 
     /// The container's id: names what is in `partial/` until it is sealed.
