@@ -66,6 +66,8 @@ impl Action {
                 create: matches!(key, KeySub::New),
             },
             Sub::Status => Command::Status,
+            Sub::Pause { name } => Command::Pause { name },
+            Sub::Resume { name } => Command::Resume { name },
             Sub::Doctor { rebuild } => Command::Doctor { rebuild },
             Sub::Serve(serve) => return Ok(Self::Serve(serve)),
             Sub::Demo(demo) => return Ok(Self::Demo(demo)),

@@ -175,6 +175,16 @@ pub(crate) enum Sub {
     Demo(DemoArgs),
     /// Say what the node is doing: peers, rates, downloads, disk
     Status,
+    /// Hold back the pulls of the running node: all, or those of NAME
+    Pause {
+        #[arg(value_name = "NAME[@REV]")]
+        name: Option<String>,
+    },
+    /// Let paused pulls go on
+    Resume {
+        #[arg(value_name = "NAME[@REV]")]
+        name: Option<String>,
+    },
     /// Check the home
     Doctor {
         /// Make the index anew from the logs and containers

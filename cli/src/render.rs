@@ -61,6 +61,7 @@ pub(crate) fn text(command: &Command, outcome: &Outcome, style: Style, now: u64)
         Outcome::Peers { peers } => node::peers(peers, style),
         Outcome::Aliases { aliases } => listing::aliases(aliases, style),
         Outcome::Key { .. } => node::key(outcome),
+        Outcome::Paused { names, paused } => Text::note(node::paused(names, *paused)),
         Outcome::Status(status) => Text::result(node::status(status, style)),
         Outcome::Doctor { findings } => check::doctor(findings, style),
     }

@@ -76,6 +76,10 @@ pub enum Command {
     },
     /// Shows the home's publisher and device key. Makes them when `create` and there is none.
     Key { create: bool },
+    /// Holds back the pulls of `name` (`alias/model[@rev]`), or all that run: they ask for nothing more.
+    Pause { name: Option<String> },
+    /// Lets pulls go on that were held back.
+    Resume { name: Option<String> },
     /// Says what the node is doing: peers, rates, downloads, disk.
     Status,
     /// Checks the home; with `rebuild`, makes the index anew from the logs and sidecars.
@@ -292,6 +296,8 @@ pub enum Outcome {
         device_key: Option<String>,
         node: String,
     },
+    /// [`Command::Pause`] and [`Command::Resume`]: the pulls that it was about.
+    Paused { names: Vec<String>, paused: bool },
     /// [`Command::Status`].
     Status(Box<Status>),
     /// [`Command::Doctor`].
@@ -674,4 +680,7 @@ pub struct JobRow {
     /// Seconds until it is done at this rate, if that can be told.
     #[serde(default)]
     pub seconds_left: Option<u64>,
+    /// Whether it is held back.
+    #[serde(default)]
+    pub paused: bool,
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Event, JobRow};
@@ -21,6 +21,7 @@ pub struct EventSink {
     sender: Option<mpsc::UnboundedSender<Event>>,
     cancel: CancellationToken,
     job: Arc<Mutex<JobState>>,
+    paused: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl EventSink {
             sender: Some(sender),
             cancel,
             job: JobState::shared(),
+            paused: Arc::new(watch::Sender::new(false)),
         }
     }
 
@@ -46,6 +48,7 @@ impl EventSink {
             sender: None,
             cancel: CancellationToken::new(),
             job: JobState::shared(),
+            paused: Arc::new(watch::Sender::new(false)),
         }
     }
 
@@ -103,6 +106,21 @@ impl EventSink {
         &self.cancel
     }
 
+    /// Whether the job is to hold back, as it changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+
+    fn set_paused(&self, paused: bool) {
+        if self.paused.send_replace(paused) != paused {
+            self.note(if paused {
+                "paused; `lode resume` lets it go on"
+            } else {
+                "resumed"
+            });
+        }
+    }
+
     fn row(&self) -> JobRow {
         let job = self.lock();
         let elapsed_ms = job.phase_start.elapsed().as_millis().max(1);
@@ -112,6 +130,7 @@ impl EventSink {
         JobRow {
             rate,
             seconds_left: left.checked_div(rate).filter(|_| job.row.total > 0),
+            paused: *self.paused.borrow(),
             ..job.row.clone()
         }
     }
@@ -139,6 +158,7 @@ impl JobState {
             rate: 0,
             peers: 0,
             seconds_left: None,
+            paused: false,
         };
         Arc::new(Mutex::new(Self {
             row,
@@ -189,6 +209,25 @@ impl Jobs {
             .collect()
     }
 
+    /// Holds the pulls of `name` back, or lets them go on; all of them without a name. Returns their names.
+    ///
+    /// `alias/model` stands for pulls of any version of it.
+    pub fn set_paused(&self, name: Option<&str>, paused: bool) -> Vec<String> {
+        let is_meant = |row: &JobRow| {
+            let model = row.name.split('@').next();
+            row.kind == "pull" && name.is_none_or(|name| row.name == name || model == Some(name))
+        };
+        let running = self.lock();
+        let meant = running.iter().filter_map(|(_, sink)| {
+            let row = sink.row();
+            is_meant(&row).then(|| {
+                sink.set_paused(paused);
+                row.name
+            })
+        });
+        meant.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, EventSink)>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,6 +270,27 @@ mod tests {
             last = Some(event);
         }
         assert!(matches!(last.unwrap(), Event::Progress { done: 1000, .. }));
+    }
+
+    #[test]
+    fn a_pause_holds_the_pulls_of_a_name_and_nothing_else() {
+        let jobs = Arc::new(Jobs::default());
+        let job = |kind, name| {
+            let sink = EventSink::discard();
+            sink.start(kind, name);
+            (jobs.enter(&sink), sink)
+        };
+        let (_a, first) = job("pull", "acme/tiny@v1");
+        let (_b, second) = job("pull", "acme/large");
+        let (_c, push) = job("push", "acme/tiny");
+        assert!(jobs.set_paused(Some("acme/other"), true).is_empty());
+        assert_eq!(jobs.set_paused(Some("acme/tiny"), true), ["acme/tiny@v1"]);
+        assert!(*first.paused().borrow() && !*second.paused().borrow());
+        assert!(jobs.rows()[0].paused && !jobs.rows()[1].paused);
+        assert_eq!(jobs.set_paused(None, true).len(), 2);
+        assert!(!*push.paused().borrow());
+        assert_eq!(jobs.set_paused(None, false).len(), 2);
+        assert!(!*first.paused().borrow() && !*second.paused().borrow());
     }
 
     #[tokio::test]

@@ -185,6 +185,8 @@ impl Node {
                 expires_seconds,
             } => share::share(self, &name, expires_seconds).await,
             Command::Status => status::status(self).await,
+            Command::Pause { name } => status::pause(self, name.as_deref(), true),
+            Command::Resume { name } => status::pause(self, name.as_deref(), false),
             Command::Peers => status::peers(self).await,
             Command::PeersAdd { ticket } => share::add_peers(self, &ticket).await,
             local => {
@@ -230,6 +232,8 @@ fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcom
         | Command::Pull(_)
         | Command::Share { .. }
         | Command::Status
+        | Command::Pause { .. }
+        | Command::Resume { .. }
         | Command::Peers
         | Command::PeersAdd { .. } => unreachable!("carried out by `run`"),
     }

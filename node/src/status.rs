@@ -17,6 +17,17 @@ pub(crate) async fn peers(node: &Node) -> Result<Outcome, Failure> {
     Ok(Outcome::Peers { peers })
 }
 
+/// `lode pause` and `lode resume`.
+pub(crate) fn pause(node: &Node, name: Option<&str>, paused: bool) -> Result<Outcome, Failure> {
+    let names = node.jobs().set_paused(name, paused);
+    if names.is_empty() {
+        let what = name.map_or_else(|| "no pull".to_owned(), |name| format!("no pull of {name}"));
+        return Err(Failure::not_found(format!("{what} runs on this node"))
+            .advise("`lode status` lists what runs"));
+    }
+    Ok(Outcome::Paused { names, paused })
+}
+
 /// `lode status`.
 pub(crate) async fn status(node: &Node) -> Result<Outcome, Failure> {
     let Outcome::Peers { peers } = peers(node).await? else {

@@ -82,7 +82,11 @@ pub(super) fn status(status: &Status, style: Style) -> String {
             table.row([
                 job.kind.clone(),
                 job.name.clone(),
-                job.phase.clone(),
+                if job.paused {
+                    format!("{} (paused)", job.phase)
+                } else {
+                    job.phase.clone()
+                },
                 size(job.done),
                 if job.total > 0 {
                     size(job.total)
@@ -106,6 +110,12 @@ pub(super) fn status(status: &Status, style: Style) -> String {
         text.push_str(&peer_table(&status.peers).text(style));
     }
     text
+}
+
+pub(super) fn paused(names: &[String], paused: bool) -> String {
+    let what = if paused { "paused" } else { "resumed" };
+    let line = |name: &String| format!("{what} {}\n", clean(name));
+    names.iter().map(line).collect()
 }
 
 pub(super) fn peers(peers: &[PeerRow], style: Style) -> Text {

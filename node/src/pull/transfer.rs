@@ -236,6 +236,7 @@ impl Job<'_> {
             let mut options = FetchOptions::default();
             options.rate = self.request.max_rate;
             options.patience = PATIENCE;
+            options.paused = Some(self.events.paused());
             if let Some(network) = self.node.network_if_up() {
                 options.lanes = Some(network.lanes().clone());
                 options.shared_rate = network.download_rate().cloned();

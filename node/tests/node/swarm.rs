@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use lode_node::{
     EventSink, Node, NodeOptions,
-    command::{Command, Pull},
+    command::{Command, Outcome, Pull},
 };
 use lode_store::ticket::Ticket;
 use tempfile::TempDir;
@@ -183,4 +183,50 @@ async fn eight_leechers_that_know_only_the_seeder_find_each_other() {
         "the seeder sent {sent} bytes of a model of {}",
         pushed.size
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_pull_asks_for_nothing_more_until_it_is_resumed() {
+    const MEBIBYTES: u64 = 32;
+    let (dir, root) = folder(MEBIBYTES);
+    let (a, b) = (slow(6 << 20), node());
+    a.push_with(&root, "acme/tiny", |push| push.public = true)
+        .await
+        .unwrap();
+    let ticket = a.share("acme/tiny").await;
+    let none = b.run(Command::Pause { name: None }).await.unwrap_err();
+    assert!(none.message.contains("no pull runs"), "{none:?}");
+    let to = dir.path().join("b");
+    let name = "acme/tiny".to_owned();
+    let pull = b.pull(&name, Some(&ticket), Some(&to), |_| ());
+    let watch = async {
+        has_begun(&b).await;
+        let paused = b
+            .run(Command::Pause {
+                name: Some(name.clone()),
+            })
+            .await;
+        assert!(
+            matches!(paused.unwrap(), Outcome::Paused { names, .. } if names == [name.clone()])
+        );
+        // What was asked for still comes, then nothing does.
+        let mut received = a.sent(None).await;
+        loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let now = a.sent(None).await;
+            if now == received {
+                break;
+            }
+            received = now;
+        }
+        assert!(received < MEBIBYTES << 20, "the pull went on: {received}");
+        let Outcome::Status(status) = b.run(Command::Status).await.unwrap() else {
+            panic!("status answers with a status");
+        };
+        assert!(status.jobs.iter().any(|job| job.paused), "{status:?}");
+        b.run(Command::Resume { name: None }).await.unwrap();
+    };
+    let (pulled, ()) = tokio::join!(pull, watch);
+    pulled.unwrap();
+    assert_same(&root, &to);
 }
