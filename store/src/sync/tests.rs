@@ -2,6 +2,7 @@
 
 mod control;
 mod fetch;
+mod hostile;
 mod interop;
 mod lan;
 mod relay;
