@@ -111,6 +111,13 @@ pub const SWARM_PEERS_MAX: usize = 64;
 /// Bytes a second under which a peer is dropped, as long as there are others: 4 KiB.
 pub const SLOW_BYTES_PER_SECOND: u64 = 4 << 10;
 
+/// Bytes a second of a peer for each of its connections, above which it gets another one: a connection is
+/// encrypted by one thread at a time, which does 300 to 500 MB/s.
+pub const FAST_BYTES_PER_SECOND: u64 = 200_000_000;
+
+/// Connections for bytes to one peer.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
+
 /// Bytes of the first request to a peer, before its speed is known.
 pub const REQUEST_FIRST_BYTES: u64 = 2 << 20;
 

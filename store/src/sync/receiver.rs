@@ -38,7 +38,7 @@ use crate::{ChunkHash, piece::PieceSink, tree::ChunkList};
 
 use super::{
     lanes::Lanes,
-    limits::{DOWNLOAD_BUFFER_BYTES_MAX, PLAN_BYTES, SWARM_PEERS_MAX},
+    limits::{DOWNLOAD_BUFFER_BYTES_MAX, FAST_BYTES_PER_SECOND, PLAN_BYTES, SWARM_PEERS_MAX},
     rate::Rate,
     selection::Selection,
 };
@@ -62,8 +62,10 @@ pub struct Want {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FetchOptions {
-    /// Streams to each peer.
+    /// Streams of each connection to a peer.
     pub streams: usize,
+    /// Bytes a second of a peer for each of its connections, above which it gets another one.
+    pub fast: u64,
     /// Bytes a second, of all peers together.
     pub rate: Option<u64>,
     /// A limit that this fetch shares with others.
@@ -86,6 +88,7 @@ impl Default for FetchOptions {
     fn default() -> Self {
         Self {
             streams: 4,
+            fast: FAST_BYTES_PER_SECOND,
             rate: None,
             shared_rate: None,
             lanes: None,

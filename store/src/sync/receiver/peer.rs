@@ -1,4 +1,4 @@
-//! A peer to fetch from: an address that is dialled when it is needed, one connection that is kept, and
+//! A peer to fetch from: an address that is dialled when it is needed, connections that are kept, and
 //! the LAN path where the peer offers one.
 
 use std::{
@@ -20,13 +20,13 @@ use crate::sync::{
 
 use super::{FetchOptions, Have, Reason, link::Link};
 
-/// A peer that speaks `/iroh-bytes/4`. Clones share its connection.
+/// A peer that speaks `/iroh-bytes/4`. Clones share its connections.
 #[derive(Clone)]
 pub struct Peer {
     endpoint: Endpoint,
     addr: EndpointAddr,
     have: Option<Arc<Have>>,
-    connection: Arc<Mutex<Option<Connection>>>,
+    connections: Arc<Mutex<Vec<Connection>>>,
     lan: Option<Arc<Mutex<Lan>>>,
     /// Why the LAN path is not used.
     no_lan: Arc<OnceLock<String>>,
@@ -59,7 +59,7 @@ impl Peer {
             endpoint,
             addr,
             have: None,
-            connection: Arc::default(),
+            connections: Arc::default(),
             lan: None,
             no_lan: Arc::default(),
         }
@@ -129,10 +129,21 @@ impl Peer {
         self.no_lan.get().cloned()
     }
 
-    /// The connection that is kept, or a new one.
+    /// The first connection that is kept, or a new one.
     pub(super) async fn connect(&self, within: Duration) -> Result<Connection, Reason> {
-        let mut kept = self.connection.lock().await;
-        if let Some(connection) = kept.as_ref().filter(|kept| kept.close_reason().is_none()) {
+        self.connection(0, within).await
+    }
+
+    /// One connection of several, each of which is driven by a thread of its own: the `number`th that is kept,
+    /// or a new one.
+    pub(super) async fn connection(
+        &self,
+        number: usize,
+        within: Duration,
+    ) -> Result<Connection, Reason> {
+        let mut kept = self.connections.lock().await;
+        kept.retain(|kept| kept.close_reason().is_none());
+        if let Some(connection) = kept.get(number) {
             return Ok(connection.clone());
         }
         let dialled = timeout(within, self.endpoint.connect(self.addr.clone(), BLOBS_ALPN)).await;
@@ -141,15 +152,21 @@ impl Peer {
             Ok(Err(error)) => return Err(Reason::Unreachable(error.to_string())),
             Err(_) => return Err(Reason::Unreachable(format!("no answer within {within:?}"))),
         };
-        *kept = Some(connection.clone());
+        kept.push(connection.clone());
         Ok(connection)
     }
 
-    /// Ends the connection that is kept, for a reason that the peer is told.
+    /// How many connections are kept.
+    #[cfg(test)]
+    pub(in crate::sync) async fn connections(&self) -> usize {
+        self.connections.lock().await.len()
+    }
+
+    /// Ends the connections that are kept, for a reason that the peer is told.
     pub(super) async fn disconnect(&self, why: &[u8]) {
         self.lan_is_off(String::from_utf8_lossy(why).into_owned())
             .await;
-        if let Some(connection) = self.connection.lock().await.take() {
+        for connection in self.connections.lock().await.drain(..) {
             connection.close(VarInt::from_u32(1), why);
         }
     }

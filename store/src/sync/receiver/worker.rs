@@ -16,7 +16,7 @@ use crate::{
     piece::Parent,
     sync::{
         decode::{Blob, Decoder, Fault, Plan, Planner, Target},
-        limits::{LEAF_BYTES, PLAN_BYTES, SLOW_BYTES_PER_SECOND},
+        limits::{CONNECTIONS_PER_PEER_MAX, LEAF_BYTES, PLAN_BYTES, SLOW_BYTES_PER_SECOND},
         request::{BlobRequest, RangesSeq},
     },
 };
@@ -29,6 +29,10 @@ use super::{
 
 /// Times in a row that a peer may stall.
 const STALLS_MAX: u32 = 2;
+
+fn is_quic(link: &Link) -> bool {
+    matches!(link, Link::Quic(_))
+}
 
 /// How the work on one unit ended.
 enum End {
@@ -55,6 +59,9 @@ enum End {
 /// How often a stream without work looks whether another is held up.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Time over which a peer's speed is taken, when it may get another connection.
+const GROWTH_TIME: Duration = Duration::from_secs(1);
+
 /// Works for one peer until the board has nothing more for it.
 pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
     loop {
@@ -64,14 +71,29 @@ pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
         };
         let before = member.bytes.load(Ordering::Relaxed);
         let mut streams = JoinSet::new();
-        for _ in 0..shared.options.streams.max(1) {
-            let (shared, member, link) = (Arc::clone(&shared), Arc::clone(&member), link.clone());
-            streams.spawn(async move { stream(&shared, &member, &link).await });
-        }
+        let add = |streams: &mut JoinSet<_>, link: &Link| {
+            for _ in 0..shared.options.streams.max(1) {
+                let (shared, member, link) =
+                    (Arc::clone(&shared), Arc::clone(&member), link.clone());
+                streams.spawn(async move { stream(&shared, &member, &link).await });
+            }
+        };
+        add(&mut streams, &link);
         let mut lost = None;
-        while let Some(ended) = streams.join_next().await {
-            if let Ok(Some(why)) = ended {
-                lost.get_or_insert(why);
+        let mut connections = 1;
+        while !streams.is_empty() {
+            tokio::select! {
+                ended = streams.join_next() => if let Some(Ok(Some(why))) = ended {
+                    lost.get_or_insert(why);
+                },
+                () = outgrown(&member, shared.options.fast, connections), if is_quic(&link) => {
+                    connections += 1;
+                    let more = member.peer.connection(connections - 1, shared.options.connect);
+                    match more.await {
+                        Ok(more) => add(&mut streams, &Link::Quic(more)),
+                        Err(reason) => tracing::debug!(%reason, "no further connection"),
+                    }
+                }
             }
         }
         let Some(why) = lost else { return };
@@ -81,6 +103,21 @@ pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
         }
         if member.bytes.load(Ordering::Relaxed) == before {
             return shared.drop_peer(&member, Reason::Lost(why));
+        }
+    }
+}
+
+/// Waits until a peer is too fast for so many connections; for ever, when it has as many as it may.
+async fn outgrown(member: &Member, fast: u64, connections: usize) {
+    if connections >= CONNECTIONS_PER_PEER_MAX {
+        return std::future::pending().await;
+    }
+    loop {
+        let before = member.bytes.load(Ordering::Relaxed);
+        sleep(GROWTH_TIME).await;
+        let rate = (member.bytes.load(Ordering::Relaxed) - before) / GROWTH_TIME.as_secs();
+        if rate > fast.saturating_mul(connections as u64) {
+            return;
         }
     }
 }

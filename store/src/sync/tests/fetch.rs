@@ -564,3 +564,22 @@ async fn a_document_with_a_wrong_byte_is_refused() {
     let reasons = vec![Reason::Lied(hash)];
     assert_eq!(error, Err(DocumentError::AllPeersFailed { hash, reasons }));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fast_peer_gets_more_connections_and_every_byte_still_comes_once() {
+    let (file, net) = (MemFile::new(&[16 << 20; 12], 21), loopback().await);
+    let node = Node::start().await;
+    file.add_to(&node.source, |_| true);
+    let (want, sink) = file.want_all();
+    let fast = FetchOptions {
+        fast: 1 << 20,
+        // Slow enough that it is looked at several times.
+        rate: Some(48 << 20),
+        ..options()
+    };
+    let peer = Peer::new(&net, node.net.addr());
+    let fetched = fetch(vec![want], vec![peer.clone()], fast, Arc::new(())).await;
+    sink.check_all(&file);
+    assert_eq!(fetched.unwrap().bytes, 192 << 20);
+    assert!(peer.connections().await > 1, "one connection did it all");
+}
