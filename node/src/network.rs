@@ -74,8 +74,9 @@ impl Default for NetworkOptions {
     }
 }
 
-/// How long peers have to hear that the node is leaving.
-const GOODBYE_TIME: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long the endpoint has to tell peers that the node is leaving. It says so once, at once; what it would
+/// wait for beyond that is an answer, also of peers that were named and are gone.
+const GOODBYE_TIME: std::time::Duration = std::time::Duration::from_millis(150);
 
 /// The endpoint with its doors.
 #[derive(Debug)]
