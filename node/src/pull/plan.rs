@@ -185,8 +185,12 @@ fn parts_of(list: &ChunkList, segments: &[Segment]) -> Vec<(u32, u64)> {
     parts.into_iter().collect()
 }
 
-/// The whole chunks that a file takes bytes of, one after the other: what the store keeps of it.
+/// The whole chunks that a file takes bytes of, one after the other: what the store keeps of it. When that is all
+/// of them, it is the layout of the whole file.
 pub(crate) fn whole_chunks(planned: &Planned) -> Layout {
+    if planned.parts.len() == planned.list.len() {
+        return Layout::whole(&planned.list);
+    }
     let mut wanted = planned.parts.iter().map(|(chunk, _)| *chunk).peekable();
     let (mut start, mut offset) = (0, 0);
     let mut segments = Vec::with_capacity(planned.parts.len());

@@ -67,6 +67,16 @@ async fn has_begun(node: &TestNode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_passes_on_what_it_is_still_receiving() {
+    Box::pin(passes_on(true)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_passes_on_what_it_is_still_receiving_into_its_store_alone() {
+    Box::pin(passes_on(false)).await;
+}
+
+/// A node in the middle pulls into a folder, or its store, and another one from that node.
+async fn passes_on(to_folder: bool) {
     let (dir, root) = folder(12);
     let (a, b, c) = (slow(4 << 20), node(), node());
     a.push_with(&root, "acme/tiny", |push| push.public = true)
@@ -74,7 +84,12 @@ async fn a_node_passes_on_what_it_is_still_receiving() {
         .unwrap();
     let ticket = a.share("acme/tiny").await;
     let (second, third) = (dir.path().join("b"), dir.path().join("c"));
-    let pull_b = b.pull("acme/tiny", Some(&ticket), Some(&second), |_| ());
+    let pull_b = b.pull(
+        "acme/tiny",
+        Some(&ticket),
+        to_folder.then_some(second.as_path()),
+        |_| (),
+    );
     let pull_c = async {
         has_begun(&b).await;
         let ticket = at(&ticket, &[&b]).await;
@@ -84,7 +99,9 @@ async fn a_node_passes_on_what_it_is_still_receiving() {
     let (first, pulled) = tokio::join!(pull_b, pull_c);
     first.unwrap();
     let pulled = pulled.unwrap();
-    assert_same(&root, &second);
+    if to_folder {
+        assert_same(&root, &second);
+    }
     assert_same(&root, &third);
     assert!(pulled.size_fetched >= 12 << 20, "{pulled:?}");
     assert_eq!(
