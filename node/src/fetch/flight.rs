@@ -144,6 +144,7 @@ async fn run(fetcher: &Fetcher, source: &Source, parts: Vec<Part>) -> Result<(),
         list: Arc::clone(&source.list),
         ranges,
         sink: Arc::new(sink),
+        passed_on: true,
     };
     let heard = Heard {
         node: fetcher.node.clone(),

@@ -399,6 +399,8 @@ fn wants(files: &[Open], ranges: usize) -> Vec<Want> {
                 list: Arc::clone(&file.list),
                 ranges: missing,
                 sink: file.sink(),
+                // Others gather what this node gathers, and have nothing of it to give before their end.
+                passed_on: !file.download.is_gathered(),
             });
         }
     }

@@ -4,7 +4,11 @@
 //! others may change, and nothing here checks them: whoever passes them on hashes them against the pairs of
 //! the outboard, and those up to the chunk's hash.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, PoisonError},
+};
 
 use bytes::Bytes;
 
@@ -34,6 +38,12 @@ impl Download {
             return 0;
         }
         lock(&self.coverage).done(chunk) & pieces_of(&(0..len))
+    }
+
+    /// Whether what comes is gathered for packs, of which others can have nothing before the end.
+    pub fn is_gathered(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Gathering { .. })
     }
 
     /// A chunk of which others can have some pieces.
@@ -145,6 +155,7 @@ mod tests {
         let list = Arc::clone(&source.list);
         let begun = Download::begin(&store, list, &layout, &Target::Store, &Options::default());
         let download = Arc::new(begun.unwrap());
+        assert!(!download.is_gathered());
         assert!(download.received(0).is_none());
         source.deliver(&download, 0, 1 << 20..3 << 20).unwrap();
         // Half a piece is nothing yet.
@@ -182,5 +193,19 @@ mod tests {
         assert_eq!(download.pieces(0), 0);
         assert!(whole.read(&(0..100)).is_err() && whole.outboard().is_err());
         assert!(store.holds(&hash).unwrap());
+    }
+
+    #[test]
+    fn of_what_is_gathered_for_packs_nothing_is_there_for_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), crate::store::Options::default()).unwrap();
+        let source = Source::new(&[1 << 20, 100], 1);
+        let layout = Layout::whole(&source.list);
+        let list = Arc::clone(&source.list);
+        let begun = Download::begin(&store, list, &layout, &Target::Store, &Options::default());
+        let download = Arc::new(begun.unwrap());
+        assert!(download.is_gathered());
+        source.deliver(&download, 0, 0..1 << 20).unwrap();
+        assert!(download.received(0).is_none());
     }
 }

@@ -56,6 +56,9 @@ pub struct Want {
     pub ranges: Vec<(u32, Range<u32>)>,
     /// Where verified bytes go.
     pub sink: Arc<dyn PieceSink>,
+    /// Whether those who receive it pass it on before they have all: only then is what a peer gave to others left
+    /// to them.
+    pub passed_on: bool,
 }
 
 /// How to fetch.
@@ -454,6 +457,7 @@ fn parts(wants: &[Want]) -> Result<Vec<Part>, FetchError> {
                     chunk: *chunk,
                     hash: *hash,
                     selection,
+                    passed_on: want.passed_on,
                 });
             }
         }

@@ -318,6 +318,7 @@ impl MemFile {
                 list,
                 ranges,
                 sink: sink.clone(),
+                passed_on: true,
             },
             sink,
         )

@@ -116,9 +116,15 @@ impl Uploads {
         if let Ok(slot) = timeout(CHOKE_AFTER, &mut turn).await {
             return slot.unwrap_or_else(|_| self.slot(peer, false));
         }
-        let first = !std::mem::replace(&mut self.state().queue(peer).choked, true);
-        if first {
-            self.0.hub.choke(peer, true);
+        {
+            let mut state = self.state();
+            // Slots are handed on under this lock: one that came just now must not leave its peer choked for good.
+            if let Ok(slot) = turn.try_recv() {
+                return slot;
+            }
+            if !std::mem::replace(&mut state.queue(peer).choked, true) {
+                self.0.hub.choke(peer, true);
+            }
         }
         turn.await.unwrap_or_else(|_| self.slot(peer, false))
     }
@@ -215,9 +221,8 @@ impl Drop for Slot {
         state.active = state.active.saturating_sub(1);
         let queue = state.queue(self.peer);
         queue.active = queue.active.saturating_sub(1);
-        let free = state.next(&self.uploads);
-        drop(state);
-        for peer in free {
+        // Told under the lock, or a word that it waits could overtake the one that it need not.
+        for peer in state.next(&self.uploads) {
             self.uploads.0.hub.choke(peer, false);
         }
     }

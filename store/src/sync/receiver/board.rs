@@ -38,6 +38,8 @@ pub(super) struct Part {
     pub(super) chunk: u32,
     pub(super) hash: ChunkHash,
     pub(super) selection: Selection,
+    /// Whether those who receive it pass it on before they have all.
+    pub(super) passed_on: bool,
 }
 
 /// One request's worth of tasks of one want, in order of their chunks.
@@ -162,12 +164,14 @@ impl Board {
         for part in parts {
             let first = tasks.len();
             let (want, chunk, hash) = (part.want, part.chunk, part.hash);
+            let passed_on = part.passed_on;
             for selection in part.selection.pieces(PIECE_LEAVES) {
                 let part = Part {
                     want,
                     chunk,
                     hash,
                     selection,
+                    passed_on,
                 };
                 tasks.push(Task {
                     part,
@@ -504,7 +508,9 @@ impl State {
             self.swarm = true;
             let now = Instant::now();
             self.each_piece(&hash, pieces, |state, task| {
-                if state.peers[peer].given.insert(task, now).is_none() {
+                if state.tasks[task].part.passed_on
+                    && state.peers[peer].given.insert(task, now).is_none()
+                {
                     state.promised[task] = state.promised[task].saturating_add(1);
                 }
             });

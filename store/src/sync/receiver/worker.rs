@@ -35,6 +35,7 @@ fn is_quic(link: &Link) -> bool {
 }
 
 /// How the work on one unit ended.
+#[derive(Debug)]
 enum End {
     /// All of it came, or others were faster.
     Complete,
@@ -172,6 +173,10 @@ async fn stream(shared: &Arc<Shared>, member: &Member, link: &Link) -> Option<St
         };
         let moved = work.moved;
         let want = unit.want;
+        if !matches!(end, End::Complete) {
+            let peer = member.peer.id().fmt_short();
+            tracing::debug!(%peer, ?end, moved, "a request was not answered in full");
+        }
         match &end {
             End::Complete => stalls = 0,
             End::Absent(part) => shared.board.lacks(index, want, unit.parts[*part].chunk),

@@ -22,6 +22,7 @@ fn part(want: usize, chunk: u32, size: u64) -> Part {
         chunk,
         hash,
         selection: Selection::all(size),
+        passed_on: true,
     }
 }
 
@@ -241,6 +242,34 @@ fn what_a_seeder_gave_to_others_is_left_to_them_while_they_send() {
     // What does not come through in time, the seeder gives twice.
     let later = Instant::now() + Duration::from_secs(60);
     assert!(matches!(board.take(seeder, later), Take::Unit(_)));
+}
+
+#[test]
+fn what_nobody_passes_on_is_asked_of_a_seeder_that_gave_it_to_others() {
+    let mut parts: Vec<Part> = (0..2).map(|chunk| part(0, chunk, 1 << 20)).collect();
+    parts[1].passed_on = false;
+    let board = Board::new(parts, 1, SEED);
+    let seeder = board.join(Some(Have::all().known()));
+    board.join(Some(News {
+        live: true,
+        ..News::default()
+    }));
+    board.close();
+    let given = (0..2)
+        .map(|chunk| (ChunkHash::of(&[0, chunk]), 1))
+        .collect();
+    board.news(
+        seeder,
+        News {
+            given,
+            live: true,
+            ..News::default()
+        },
+    );
+    let first = unit(&board, seeder);
+    assert_eq!(first.parts[0].chunk, 1, "it would not come from others");
+    complete(&board, &first);
+    assert!(matches!(take(&board, seeder), Take::Wait));
 }
 
 #[test]
