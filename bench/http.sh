@@ -34,9 +34,9 @@ nginx -c "$work/http/nginx.conf" &
 pids+=($!)
 until curl -sf -o /dev/null http://127.0.0.1:7171/readyz && curl -s -o /dev/null http://127.0.0.1:7172/; do sleep 0.2; done
 base=http://127.0.0.1:7171/lode/v1/models/bench
-python3 - "$runs" "http://127.0.0.1:7172/$file" "$base/copied/main/files/$file" "$base/outside/main/files/$file" <<'PY'
+python3 - "$runs" "$(stat -c %s "$model/$file")" "http://127.0.0.1:7172/$file" "$base/copied/main/files/$file" "$base/outside/main/files/$file" <<'PY'
 import re, statistics, subprocess, sys
-runs, urls = int(sys.argv[1]), dict(zip(("nginx", "lode", "lode in place"), sys.argv[2:]))
+runs, length, urls = int(sys.argv[1]), sys.argv[2], dict(zip(("nginx", "lode", "lode in place"), sys.argv[3:]))
 
 def rate(url, *more):
     out = subprocess.check_output(["curl", "-sf", "-o", "/dev/null", "-w", "%{speed_download}", *more, url])
@@ -59,7 +59,7 @@ MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 found = {name: [] for name in urls}
 for _ in range(runs):
     for name, url in urls.items():
-        command = ["wrk", "-t1", "-c8", "-d4s", "--latency", "-s", "bench/ranges.lua", url]
+        command = ["wrk", "-t1", "-c8", "-d4s", "--latency", "-s", "bench/ranges.lua", url, "--", length]
         out = subprocess.check_output(command, text=True)
         if "Non-2xx" in out or "Socket errors" in out:
             sys.exit(f"{name}: {out}")

@@ -1,6 +1,11 @@
--- For wrk: ranges of 16 KiB at random places of the file's first GiB, the same sequence in each run.
-local span, length = 1024 * 1024 * 1024 - 65536, 16384
-math.randomseed(1)
+-- For wrk: ranges of 16 KiB at random places of a file, the same sequence in each run.
+-- usage: wrk ... -s ranges.lua URL -- LENGTH_OF_THE_FILE
+local length, span = 16384, 0
+
+init = function(args)
+  span = tonumber(args[1]) - length
+  math.randomseed(1)
+end
 
 request = function()
   local from = math.random(0, span)

@@ -1,4 +1,5 @@
 //! What the programs of this folder share.
 
+pub mod cut;
 pub mod llama;
 pub mod size;

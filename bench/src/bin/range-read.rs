@@ -1,0 +1,226 @@
+//! Latency of verified ranges of a remote file: our receiver from a `lode serve`, beside the iroh-blobs
+//! client from an iroh-blobs `FsStore`, in turns, at the same random places.
+//!
+//! Both connections are warm, and both sides verify each group before it counts. The ranges do not start
+//! at group boundaries, as those of tensors do not. Every answer is held against the file.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use iroh::{
+    Endpoint, EndpointAddr, EndpointId, SecretKey,
+    endpoint::{Connection, PortmapperConfig, presets},
+};
+use iroh_blobs::{
+    Hash,
+    get::fsm::{self, ConnectedNext, EndBlobNext, RequestCounters},
+    protocol::{ChunkRanges, ChunkRangesExt as _, GetRequest},
+};
+use lode_bench::cut;
+use lode_store::{
+    piece::{Parent, PieceSink},
+    sync::{
+        endpoint::{EndpointOptions, Net},
+        receiver::{FetchOptions, Peer, Want, fetch},
+    },
+    ticket::Ticket,
+    tree::ChunkList,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Requests that are made before the first one counts.
+const WARM_UP: usize = 20;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The file, to name its chunks and to check what comes.
+    file: PathBuf,
+    /// Ticket of a public version that holds the file.
+    ticket: String,
+    /// Node key of the FsStore's side, as `sync-peer fsstore-serve` prints it.
+    id: EndpointId,
+    /// Its address.
+    addr: SocketAddr,
+    /// The file's hash there.
+    hash: Hash,
+    /// Ranges of each size.
+    #[arg(long, default_value_t = 500)]
+    count: usize,
+    /// Where the places come from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// The bytes of one range, put together from parts of chunks.
+struct Sink {
+    /// Where each chunk starts in the file.
+    starts: Arc<Vec<u64>>,
+    wanted: Range<u64>,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl PieceSink for Sink {
+    fn store(&self, chunk: u32, offset: u32, data: &[u8], _: &[Parent]) -> io::Result<()> {
+        let at = self.starts[chunk as usize] + u64::from(offset);
+        let from = at.max(self.wanted.start);
+        let to = (at + data.len() as u64).min(self.wanted.end);
+        if from < to {
+            let place = |at: u64, base: u64| usize::try_from(at - base).map_err(io::Error::other);
+            let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes[place(from, self.wanted.start)?..place(to, self.wanted.start)?]
+                .copy_from_slice(&data[place(from, at)?..place(to, at)?]);
+        }
+        Ok(())
+    }
+}
+
+/// Our side: the file as a list of chunks, and who has it.
+struct Ours {
+    list: Arc<ChunkList>,
+    want_seq: lode_store::ChunkHash,
+    starts: Arc<Vec<u64>>,
+    peer: Peer,
+}
+
+impl Ours {
+    async fn read(&self, wanted: Range<u64>) -> Result<Vec<u8>, Failure> {
+        let first = self.starts.partition_point(|start| *start <= wanted.start) - 1;
+        let last = self.starts.partition_point(|start| *start < wanted.end);
+        let mut ranges = Vec::new();
+        for index in first..last {
+            let (start, len) = (self.starts[index], u64::from(self.list.lengths[index]));
+            let from = wanted.start.max(start) - start;
+            let to = wanted.end.min(start + len) - start;
+            ranges.push((
+                u32::try_from(index)?,
+                u32::try_from(from)?..u32::try_from(to)?,
+            ));
+        }
+        let sink = Arc::new(Sink {
+            starts: Arc::clone(&self.starts),
+            bytes: Mutex::new(vec![0; usize::try_from(wanted.end - wanted.start)?]),
+            wanted,
+        });
+        let want = Want {
+            seq: self.want_seq,
+            list: Arc::clone(&self.list),
+            ranges,
+            sink: Arc::clone(&sink) as Arc<dyn PieceSink>,
+        };
+        let peers = vec![self.peer.clone()];
+        fetch(vec![want], peers, FetchOptions::default(), Arc::new(())).await?;
+        let mut bytes = sink.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *bytes))
+    }
+}
+
+async fn read_theirs(
+    connection: &Connection,
+    hash: Hash,
+    wanted: Range<u64>,
+) -> Result<Vec<u8>, Failure> {
+    let request = GetRequest::blob_ranges(hash, ChunkRanges::bytes(wanted.clone()));
+    let connected = fsm::start(connection.clone(), request, RequestCounters::default())
+        .next()
+        .await?;
+    let ConnectedNext::StartRoot(root) = connected.next().await? else {
+        return Err("an answer without the root".into());
+    };
+    let (content, _) = root.next().next().await?;
+    // Leaves of the range alone, from the first wanted KiB on.
+    let (end, bytes) = content.concatenate_into_vec().await?;
+    match end.next() {
+        EndBlobNext::Closing(closing) => closing.next().await?,
+        EndBlobNext::MoreChildren(_) => return Err("an answer with children".into()),
+    };
+    let skip = usize::try_from(wanted.start % 1024)?;
+    let len = usize::try_from(wanted.end - wanted.start)?;
+    Ok(bytes[skip..skip + len].to_vec())
+}
+
+fn quantile(sorted: &[Duration], per_cent: usize) -> f64 {
+    sorted[(sorted.len() - 1) * per_cent / 100].as_secs_f64() * 1e3
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let (list, rule) = cut::chunk_list(&arguments.file)?;
+    let starts: Vec<u64> = list.iter().map(|(_, range)| range.start).collect();
+    let ticket = arguments.ticket.parse::<Ticket>()?;
+    let addr = ticket.addrs.first().ok_or("a ticket without an address")?;
+    let mut at = EndpointAddr::new(EndpointId::from_bytes(&addr.id)?);
+    for ip in &addr.ip {
+        at = at.with_ip_addr(*ip);
+    }
+    let net = Net::bind(&EndpointOptions::loopback(SecretKey::generate())).await?;
+    let ours = Ours {
+        want_seq: list.reference(&rule).seq,
+        list: Arc::new(list),
+        starts: Arc::new(starts),
+        peer: Peer::new(&net, at),
+    };
+    let theirs = Endpoint::builder(presets::Minimal)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")?
+        .bind()
+        .await?;
+    let addr = EndpointAddr::new(arguments.id).with_ip_addr(arguments.addr);
+    let connection = theirs.connect(addr, iroh_blobs::ALPN).await?;
+
+    let file = File::open(&arguments.file)?;
+    let len = file.metadata()?.len();
+    let mut random = arguments.seed;
+    println!("seed {}", arguments.seed);
+    println!("| range | what | p50 ms | p90 ms | p99 ms |\n|---|---|---|---|---|");
+    for (label, size) in [("1 MiB", 1 << 20), ("16 KiB", 16 << 10)] {
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..WARM_UP + arguments.count {
+            // splitmix64
+            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let from = (mixed ^ (mixed >> 31)) % (len - size);
+            let wanted = from..from + size;
+            let mut expected = vec![0; usize::try_from(size)?];
+            file.read_exact_at(&mut expected, from)?;
+            for side in [round % 2, 1 - round % 2] {
+                let start = Instant::now();
+                let got = match side {
+                    0 => ours.read(wanted.clone()).await?,
+                    _ => read_theirs(&connection, arguments.hash, wanted.clone()).await?,
+                };
+                let took = start.elapsed();
+                assert!(got == expected, "side {side} gave other bytes at {from}");
+                if round >= WARM_UP {
+                    times[side].push(took);
+                }
+            }
+        }
+        let mut middles = Vec::new();
+        for (name, times) in ["lode", "iroh-blobs"].iter().zip(&mut times) {
+            times.sort_unstable();
+            let [p50, p90, p99] = [50, 90, 99].map(|per_cent| quantile(times, per_cent));
+            println!("| {label} | {name} | {p50:.3} | {p90:.3} | {p99:.3} |");
+            middles.push(p50);
+        }
+        println!(
+            "{label}: p50 of lode / iroh-blobs {:.2}",
+            middles[0] / middles[1]
+        );
+    }
+    net.close().await;
+    theirs.close().await;
+    Ok(())
+}
