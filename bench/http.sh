@@ -16,13 +16,19 @@ bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
 model=$work/http/model
 [ -d "$model" ] || "$bins/make-model" --size "${gib}GiB" --shards 1 "$model"
 file=$(ls -S "$model" | head -n 1)
-export LODE_OFFLINE=1 LODE_HOME=$work/http/home
-rm -rf "$LODE_HOME"
-"$lode" push "$model" bench/copied
-"$lode" push "$model" bench/outside --in-place
-"$lode" serve --http 127.0.0.1:7171 --listen 127.0.0.1:0 2>"$work/http/serve.log" &
-pids=($!)
+export LODE_OFFLINE=1
+pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
+# A home each, since what a home owns is read before files of its user.
+serve() { # home, port, options of push..
+  rm -rf "$work/http/$1"
+  "$lode" --home "$work/http/$1" -q push "$model" bench/model "${@:3}" >/dev/null
+  "$lode" --home "$work/http/$1" serve --http "127.0.0.1:$2" --listen 127.0.0.1:0 2>"$work/http/$1.log" &
+  pids+=($!)
+  until curl -sf -o /dev/null "http://127.0.0.1:$2/readyz"; do sleep 0.2; done
+}
+serve copied 7171
+serve outside 7173 --in-place
 cat >"$work/http/nginx.conf" <<CONF
 daemon off; pid $work/http/nginx.pid; error_log $work/http/nginx.log; worker_processes 2;
 events {}
@@ -32,9 +38,9 @@ http { access_log off; sendfile on; tcp_nopush on; default_type application/octe
 CONF
 nginx -c "$work/http/nginx.conf" &
 pids+=($!)
-until curl -sf -o /dev/null http://127.0.0.1:7171/readyz && curl -s -o /dev/null http://127.0.0.1:7172/; do sleep 0.2; done
-base=http://127.0.0.1:7171/lode/v1/models/bench
-python3 - "$runs" "$(stat -c %s "$model/$file")" "http://127.0.0.1:7172/$file" "$base/copied/main/files/$file" "$base/outside/main/files/$file" <<'PY'
+until curl -s -o /dev/null http://127.0.0.1:7172/; do sleep 0.2; done
+path=lode/v1/models/bench/model/main/files/$file
+python3 - "$runs" "$(stat -c %s "$model/$file")" "http://127.0.0.1:7172/$file" "http://127.0.0.1:7171/$path" "http://127.0.0.1:7173/$path" <<'PY'
 import re, statistics, subprocess, sys
 runs, length, urls = int(sys.argv[1]), sys.argv[2], dict(zip(("nginx", "lode", "lode in place"), sys.argv[3:]))
 

@@ -29,7 +29,17 @@ pub trait Source: Send + Sync + 'static {
     /// Bytes that are not held, not what they must be, or cannot be read.
     fn read(&self, range: ByteRange) -> Result<Bytes, Failure>;
 
-    /// Whether all of `range`, which is not empty, is at hand. Blocks; reads no content.
+    /// The same bytes for another reader; nothing where they are not worth remembering.
+    fn again(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
+
+    /// All of `range`, which is short, if it can be had without waiting. Does not block.
+    fn read_at_hand(&self, _range: ByteRange) -> Option<Bytes> {
+        None
+    }
+
+    /// Whether all of `range`, which is not empty, is held. Blocks; reads no content.
     ///
     /// # Errors
     /// Some of it is not held now.

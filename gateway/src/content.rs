@@ -17,7 +17,7 @@ use crate::{
     answer::{Answer, Problem, Response},
     body::{Body, Part, Source},
     condition::{Etag, Verdict},
-    limits::RANGES_MAX,
+    limits::{AT_HAND_BYTES_MAX, RANGES_MAX},
     multipart,
     range::{Selection, select},
 };
@@ -45,6 +45,18 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
+    /// The same content for another reader; nothing where it is not worth remembering.
+    pub fn again(&self) -> Option<Self> {
+        Some(Self {
+            len: self.len,
+            etag: self.etag.clone(),
+            content_type: self.content_type,
+            immutable: self.immutable,
+            headers: self.headers.clone(),
+            source: self.source.again()?,
+        })
+    }
+
     /// Answers `GET` and `HEAD`. `HEAD` says what `GET` without ranges would, and reads nothing.
     ///
     /// # Errors
@@ -132,6 +144,14 @@ impl Content {
     }
 
     async fn send(self, method: &Method, mut response: Response, parts: Vec<Part>) -> Answer {
+        if let (&Method::GET, [Part::Range(range)]) = (method, &parts[..])
+            && (1..=AT_HAND_BYTES_MAX).contains(&range.len())
+            && let Some(bytes) = self.source.read_at_hand(*range)
+            && bytes.len() as u64 == range.len()
+        {
+            *response.body_mut() = bytes.into();
+            return Ok(response);
+        }
         if method == Method::GET {
             let ranges: Vec<ByteRange> = parts
                 .iter()
@@ -178,6 +198,7 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::BodyExt;
     use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
+    use std::sync::Mutex;
 
     struct Letters {
         held: u64,
@@ -258,6 +279,55 @@ mod tests {
         let two = [(RANGE, "bytes=0-1"), (RANGE, "bytes=2-3")];
         let (status, _, bytes) = ask(Method::GET, 26, &two).await;
         assert_eq!((status.as_u16(), bytes.as_slice()), (200, LETTERS));
+    }
+
+    /// Says which ranges it was asked for without waiting.
+    struct AtHand(Mutex<Vec<ByteRange>>);
+
+    impl Source for AtHand {
+        fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
+            Ok(vec![1; range.len() as usize].into())
+        }
+
+        fn read_at_hand(&self, range: ByteRange) -> Option<Bytes> {
+            self.0.lock().unwrap().push(range);
+            (range.start > 0).then(|| vec![2; range.len() as usize].into())
+        }
+
+        fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn short_ranges_alone_are_read_without_waiting_and_others_as_ever() {
+        for (start, len, asked, from) in [
+            (1, AT_HAND_BYTES_MAX, true, 2),
+            (1, AT_HAND_BYTES_MAX + 1, false, 1),
+            (0, AT_HAND_BYTES_MAX, true, 1),
+        ] {
+            let source = Arc::new(AtHand(Mutex::default()));
+            let content = Content {
+                len: AT_HAND_BYTES_MAX * 3,
+                etag: Etag::new("t"),
+                content_type: "text/plain",
+                immutable: false,
+                headers: HeaderMap::new(),
+                source: Arc::clone(&source) as Arc<dyn Source>,
+            };
+            let range = format!("bytes={start}-{}", start + len - 1);
+            let mut request = HeaderMap::new();
+            request.insert(RANGE, HeaderValue::try_from(range).unwrap());
+            let answer = content.answer(&Method::GET, &request).await.unwrap();
+            let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(bytes, vec![from; len as usize]);
+            let end = start + len;
+            let expected: Vec<ByteRange> = asked
+                .then_some(ByteRange { start, end })
+                .into_iter()
+                .collect();
+            assert_eq!(*source.0.lock().unwrap(), expected);
+        }
     }
 
     #[tokio::test]

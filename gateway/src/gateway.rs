@@ -20,6 +20,7 @@ use crate::{
     answer::{Answer, Problem, Response},
     control::Backend,
     guard::{self, Door},
+    kept::Kept,
     limits::STORE_FIGURES_AGE_MAX,
     metrics::{Metrics, Page, write_fetched, write_status},
     native,
@@ -36,6 +37,7 @@ pub struct Gateway {
     routes: Routes,
     backend: Arc<dyn Backend>,
     metrics: Metrics,
+    kept: Arc<Kept>,
     status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
     stopping: CancellationToken,
 }
@@ -55,6 +57,7 @@ impl Gateway {
             routes: Routes::new(native::routes()),
             backend,
             metrics: Metrics::default(),
+            kept: Arc::default(),
             status: tokio::sync::Mutex::new(None),
             stopping,
         }
@@ -78,6 +81,11 @@ impl Gateway {
     /// What fetches from peers. Only scopes that read models hand it out.
     pub(crate) fn fetcher(&self) -> Option<Fetcher> {
         self.backend.fetcher()
+    }
+
+    /// What addresses named a moment ago. Only scopes that read models hand it out.
+    pub(crate) fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// Cancelled when the gateway stops.

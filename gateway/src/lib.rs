@@ -10,6 +10,7 @@ pub mod content;
 pub mod control;
 pub mod gateway;
 pub mod guard;
+pub mod kept;
 pub mod limits;
 pub mod metrics;
 pub mod multipart;

@@ -22,6 +22,16 @@ pub const ETAGS_MAX: usize = 64;
 /// one being sent and the one being read.
 pub const STEP_BYTES: u64 = 512 * 1024;
 
+/// Most bytes of a body that are read, and checked, on a thread that answers other requests too; and only
+/// when they are in memory.
+pub const AT_HAND_BYTES_MAX: u64 = 64 * 1024;
+
+/// Most addresses whose content is remembered; the keys are at most [`TARGET_BYTES_MAX`] long.
+pub const CONTENTS_KEPT_MAX: usize = 512;
+
+/// How long it is remembered if nothing in the home changes. That a version is in use is noted anew, then.
+pub const CONTENTS_KEPT_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// Most bytes of a JSON list that are built before they are sent.
 pub const JSON_STEP_BYTES: usize = 64 * 1024;
 

@@ -29,7 +29,8 @@ use lode_store::{
 };
 
 use crate::{
-    answer::Problem, gateway::Gateway, guard::Door, route::Params, scope::Scope, stored::OpenFile,
+    answer::Problem, gateway::Gateway, guard::Door, kept::Kept, route::Params, scope::Scope,
+    stored::OpenFile,
 };
 
 /// The version whose bytes these are.
@@ -48,6 +49,7 @@ pub struct Reader {
     caller: Caller,
     /// Asks peers for what is not here; nothing where there are none.
     fetcher: Option<Fetcher>,
+    kept: Arc<Kept>,
 }
 
 /// A chunk or document that the caller may read.
@@ -122,6 +124,7 @@ impl Scope for Read {
             reads: gateway.reads().clone(),
             caller,
             fetcher: gateway.fetcher(),
+            kept: Arc::clone(gateway.kept()),
         })
     }
 }
@@ -161,6 +164,18 @@ impl From<FindError> for Problem {
 }
 
 impl Reader {
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
     /// The models that the caller may read.
     ///
     /// # Errors
@@ -560,6 +575,7 @@ mod tests {
             reads: Reads::new(home.store.clone()),
             caller,
             fetcher: None,
+            kept: Arc::default(),
         }
     }
 

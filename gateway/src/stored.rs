@@ -40,6 +40,12 @@ impl OpenFile {
         &self.file
     }
 
+    fn anew(&self) -> Self {
+        let file = Arc::new(self.file.again());
+        let remote = self.remote.as_ref();
+        Self::new(Arc::clone(&file), remote.map(|remote| remote.again(file)))
+    }
+
     /// Reads all of it: for short ones.
     ///
     /// # Errors
@@ -85,6 +91,14 @@ impl Window {
 }
 
 impl Source for Window {
+    fn again(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self::new(self.file.anew(), self.range)))
+    }
+
+    fn read_at_hand(&self, range: ByteRange) -> Option<Bytes> {
+        self.file.read_at_hand(self.outer(range))
+    }
+
     fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
         self.file.read(self.outer(range))
     }
@@ -108,6 +122,14 @@ impl Source for Window {
 }
 
 impl Source for OpenFile {
+    fn again(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(self.anew()))
+    }
+
+    fn read_at_hand(&self, range: ByteRange) -> Option<Bytes> {
+        self.file.read_at_hand(range)
+    }
+
     fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
         Ok(self.file.read(range)?)
     }

@@ -32,7 +32,7 @@ pub enum TargetError {
 }
 
 /// A path's segments and a query's pairs, decoded.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Target {
     segments: Vec<String>,
     query: Vec<(String, String)>,

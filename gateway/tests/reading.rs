@@ -330,6 +330,47 @@ async fn an_outside_file_that_changes_while_it_is_sent_cuts_the_connection() {
 }
 
 #[tokio::test]
+async fn what_an_address_names_is_forgotten_when_the_home_changes() {
+    let mut setup = setup().await;
+    let (old, new) = (setup.big.clone(), noise(20, 5_000_000));
+    let main = |path: &str| format!("/lode/v1/models/acme/tiny/main/{path}");
+    let range = [("range", "bytes=4000000-4016383")];
+    for _ in 0..3 {
+        let (status, bytes) = setup.bytes(&main("files/big.bin"), &range).await;
+        assert_eq!((status, &bytes[..]), (206, &old[4_000_000..4_016_384]));
+        assert_eq!(setup.bytes(&main("tensors/b/c"), &[]).await.0, 200);
+    }
+    let files: [(&str, Held, &[u8]); 1] = [("big.bin", Held::Whole, &new)];
+    let parents = [setup.version];
+    let version = setup.home.push("tiny", &files, &parents, &["heads/main"]);
+    let mut answer = setup.get(&main("files/big.bin"), &range).await;
+    assert_eq!(answer.header("lode-version").unwrap(), version.to_hex());
+    assert_eq!(answer.bytes().await.unwrap(), new[4_000_000..4_016_384]);
+    assert_eq!(setup.bytes(&main("tensors/b/c"), &[]).await.0, 404);
+    let (status, bytes) = setup.bytes(&setup.file("big.bin"), &range).await;
+    assert_eq!((status, &bytes[..]), (206, &old[4_000_000..4_016_384]));
+}
+
+#[tokio::test]
+async fn an_outside_file_that_changes_between_short_reads_is_not_served_any_more() {
+    let setup = setup().await;
+    let (path, range) = (setup.file("outside.bin"), [("range", "bytes=5-16388")]);
+    for _ in 0..3 {
+        let (status, bytes) = setup.bytes(&path, &range).await;
+        assert_eq!(
+            (status, bytes),
+            (206, noise(2, 3_000_000)[5..16_389].to_vec())
+        );
+    }
+    let mut changed = noise(2, 3_000_000);
+    changed[2_000_000] ^= 1;
+    std::fs::write(setup.home.outside("outside.bin"), &changed).unwrap();
+    for _ in 0..2 {
+        assert_eq!(setup.bytes(&path, &range).await.0, 503);
+    }
+}
+
+#[tokio::test]
 async fn links_lead_to_their_target() {
     let setup = setup().await;
     let mut answer = setup.get(&setup.file("link.json"), &[]).await;

@@ -202,6 +202,15 @@ impl Container {
         Ok(self.file.read_vec_at(offset, len as usize)?.into())
     }
 
+    /// Bytes of the file, unchecked, if the kernel has them in memory.
+    pub(crate) fn bytes_at_hand(&self, offset: u64, len: u32) -> Option<Bytes> {
+        let mut buf = vec![0; len as usize];
+        match self.file.read_at_hand(&mut buf, offset) {
+            Ok(Some(read)) if read == buf.len() => Some(buf.into()),
+            _ => None,
+        }
+    }
+
     /// The outboard that the sidecar has for an entry, unchecked.
     pub(crate) fn outboard(&self, entry: &ChunkEntry) -> Option<Bytes> {
         let (side, at) = (self.side.as_ref()?, entry.outboard?);

@@ -147,6 +147,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Reads at most `buf.len()` bytes; 0 at the end of the file alone.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// As [`Self::read_at`], as long as nobody has to wait for a device; nothing where that is not so, or
+    /// cannot be told.
+    fn read_at_hand(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+
     /// Writes all of `data`.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
 

@@ -22,6 +22,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -164,11 +168,13 @@ pub(crate) struct LocalAt {
 #[derive(Debug)]
 pub struct Index {
     database: Database,
+    commits: Arc<AtomicU64>,
 }
 
 /// A set of changes that become visible at once.
 pub(crate) struct Changes {
     txn: WriteTransaction,
+    commits: Arc<AtomicU64>,
 }
 
 impl Index {
@@ -186,7 +192,10 @@ impl Index {
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(backend::Backend::new(file))?;
-        let index = Self { database };
+        let index = Self {
+            database,
+            commits: Arc::default(),
+        };
         let changes = index.change()?;
         let version = changes
             .txn
@@ -211,6 +220,18 @@ impl Index {
         Ok(index)
     }
 
+    /// Counts commits: what was looked up after one reading of this number and before an equal one is
+    /// still so.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Counts on from the index that this one replaces.
+    pub(crate) fn count_on(&self, from: &Self) {
+        let commits = self.commits().max(from.commits()) + 1;
+        self.commits.store(commits, Ordering::SeqCst);
+    }
+
     fn read(&self) -> Result<ReadTransaction, IndexError> {
         Ok(self.database.begin_read()?)
     }
@@ -220,7 +241,10 @@ impl Index {
         let mut txn = self.database.begin_write()?;
         txn.set_durability(Durability::Immediate)
             .expect("durability is set before any savepoint");
-        Ok(Changes { txn })
+        Ok(Changes {
+            txn,
+            commits: Arc::clone(&self.commits),
+        })
     }
 
     /// The places of a chunk, those of the home first.
@@ -436,7 +460,10 @@ impl Index {
 impl Changes {
     /// Makes the changes durable and visible.
     pub(crate) fn commit(self) -> Result<(), IndexError> {
-        Ok(self.txn.commit()?)
+        let done = self.txn.commit();
+        // After it is visible and before anybody hears of it, and even if it is not known what came of it.
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        Ok(done?)
     }
 
     /// Forgets everything.

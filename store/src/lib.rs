@@ -22,6 +22,7 @@ pub mod name;
 pub mod outboard;
 pub mod piece;
 pub mod quota;
+pub mod recent;
 pub mod refs;
 pub mod root;
 pub mod scrub;

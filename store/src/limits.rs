@@ -3,6 +3,15 @@
 /// Bytes of the longest chunk: 16 MiB.
 pub const CHUNK_BYTES_MAX: u64 = 16 << 20;
 
+/// Bytes of checked outboards of files of users that are kept in memory: those of 4 GiB of content.
+pub const OUTBOARDS_KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of documents read last that are kept in memory; longer than half of it, none is.
+pub const DOCUMENTS_KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes that the places of chunks read last take in memory, about.
+pub const PLACES_KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes of the longest document that is stored and sent like a chunk (a tree, a HashSeq): 64 MiB.
 pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 

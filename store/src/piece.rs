@@ -21,4 +21,11 @@ pub trait PieceSink: Send + Sync {
     /// # Errors
     /// Whatever the target reports (disk full, folder gone); the receiver stops the transfer with it.
     fn store(&self, chunk: u32, offset: u32, data: &[u8], parents: &[Parent]) -> io::Result<()>;
+
+    /// Whether storing may wait for a device. Bytes for memory alone are verified and stored where they are
+    /// received, in small steps, so that a reader has the first of them early and no thread is woken for a
+    /// few.
+    fn may_wait(&self) -> bool {
+        true
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
 
 mod content;
 mod error;
+mod hand;
 mod open;
 mod outside;
 pub(crate) mod protect;
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) options: Options,
     index: RwLock<Arc<Index>>,
+    recent: hand::RecentReads,
     pub(crate) log: Log,
     pub(crate) open: OpenContainers,
     pub(crate) protect: protect::Protections,
@@ -152,6 +154,12 @@ impl Store {
         self.inner.index()
     }
 
+    /// Changes whenever what the home holds, or knows, does: what was looked up after one reading of this
+    /// number and before an equal one is still so.
+    pub fn changes(&self) -> u64 {
+        self.inner.index().commits()
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }
@@ -174,7 +182,9 @@ impl Inner {
     }
 
     pub(crate) fn replace_index(&self, index: Index) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        let mut current = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.count_on(&current);
+        *current = Arc::new(index);
     }
 
     pub(crate) fn draw_id(&self) -> ContainerId {

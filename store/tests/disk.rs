@@ -11,6 +11,8 @@ mod content;
 mod crash;
 #[path = "disk/gc.rs"]
 mod gc;
+#[path = "disk/hand.rs"]
+mod hand;
 #[path = "disk/planted.rs"]
 mod planted;
 #[path = "disk/signed.rs"]

@@ -30,7 +30,7 @@ use lode_store::{
     piece::{Parent, PieceSink},
     sync::{
         endpoint::{EndpointOptions, Net},
-        receiver::{FetchOptions, Peer, Want, fetch},
+        receiver::{FetchOptions, Have, Peer, Want, fetch},
     },
     ticket::Ticket,
     tree::ChunkList,
@@ -82,6 +82,10 @@ impl PieceSink for Sink {
         }
         Ok(())
     }
+
+    fn may_wait(&self) -> bool {
+        false
+    }
 }
 
 /// Our side: the file as a list of chunks, and who has it.
@@ -117,8 +121,12 @@ impl Ours {
             ranges,
             sink: Arc::clone(&sink) as Arc<dyn PieceSink>,
         };
-        let peers = vec![self.peer.clone()];
-        fetch(vec![want], peers, FetchOptions::default(), Arc::new(())).await?;
+        let peers = vec![self.peer.clone().holding(Have::all())];
+        // As a node does for a reader: see node/src/fetch/flight.rs.
+        let mut options = FetchOptions::default();
+        options.streams = 1;
+        options.urgent = true;
+        fetch(vec![want], peers, options, Arc::new(())).await?;
         let mut bytes = sink.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut *bytes))
     }

@@ -17,7 +17,7 @@ use crate::{
     content::Content,
     limits::CHUNK_ROWS_MAX,
     reader::{OpenVersion, Reader},
-    route::Request,
+    route::{Params, Request},
     stored::OpenFile,
     target::encode_segment,
 };
@@ -69,8 +69,16 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/files/{path..}`
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
-    let version = reader.version(&request.params).await?;
-    let (open, link) = find(&version, request.params.get("path")).await?;
+    let content = reader.content(&request.target, open(&reader, &request.params));
+    content
+        .await?
+        .answer(&request.method, &request.headers)
+        .await
+}
+
+async fn open(reader: &Reader, params: &Params) -> Result<Content, Problem> {
+    let version = reader.version(params).await?;
+    let (open, link) = find(&version, params.get("path")).await?;
     let file = open.file();
     let mut headers = HeaderMap::new();
     version.mark(&mut headers);
@@ -82,15 +90,14 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     }
     let (content_type, shown) = media_type(file.path());
     headers.insert(CONTENT_DISPOSITION, disposition(file.path(), shown));
-    let content = Content {
+    Ok(Content {
         len: file.len(),
         etag: Etag::new(hex(file.sha256())),
         content_type,
-        immutable: version.is_pinned_by(request.params.get("rev")),
+        immutable: version.is_pinned_by(params.get("rev")),
         headers,
         source: Arc::new(open),
-    };
-    content.answer(&request.method, &request.headers).await
+    })
 }
 
 /// One row of a chunk list.

@@ -16,9 +16,9 @@ use crate::{
     condition::Etag,
     content::Content,
     reader::Reader,
-    route::Request,
+    route::{Params, Request},
     stored::Window,
-    target::encode_segment,
+    target::{Target, encode_segment},
 };
 
 /// The dtype as the file's format spells it.
@@ -72,12 +72,23 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}`
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
-    let version = reader.version(&request.params).await?;
+    let content = reader.content(
+        &request.target,
+        open(&reader, &request.params, &request.target),
+    );
+    content
+        .await?
+        .answer(&request.method, &request.headers)
+        .await
+}
+
+async fn open(reader: &Reader, params: &Params, target: &Target) -> Result<Content, Problem> {
+    let version = reader.version(params).await?;
     let layout = version.layout().await?;
     let (file, tensor) = layout
-        .find(request.params.get("name"), request.target.query("file"))
+        .find(params.get("name"), target.query("file"))
         .map_err(Problem::from)?;
-    let (range, shape) = chosen(tensor, request.target.query("rows"))?;
+    let (range, shape) = chosen(tensor, target.query("rows"))?;
     let stored = version
         .tree()
         .file(&file.path)
@@ -90,7 +101,7 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     let path: Vec<String> = file.path.split('/').map(encode_segment).collect();
     headers.insert(FILE, ascii(path.join("/")));
     headers.insert(OFFSET, HeaderValue::from(range.start));
-    let content = Content {
+    Ok(Content {
         len: range.len(),
         etag: Etag::new(format!(
             "{}.{}-{}",
@@ -99,11 +110,10 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
             range.end
         )),
         content_type: "application/octet-stream",
-        immutable: version.is_pinned_by(request.params.get("rev")),
+        immutable: version.is_pinned_by(params.get("rev")),
         headers,
         source: Arc::new(Window::new(source, range)),
-    };
-    content.answer(&request.method, &request.headers).await
+    })
 }
 
 /// The bytes asked for, and their shape.

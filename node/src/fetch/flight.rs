@@ -193,6 +193,10 @@ impl PieceSink for Sink {
         }
         Ok(())
     }
+
+    fn may_wait(&self) -> bool {
+        false
+    }
 }
 
 /// Counts what comes.

@@ -83,6 +83,13 @@ impl RemoteFile {
         })
     }
 
+    /// The same file for another reader, who reads what is held through `file`.
+    #[must_use]
+    pub fn again(&self, file: Arc<FileReader>) -> Self {
+        let tree = Arc::clone(&self.tree);
+        Self::new(self.fetcher.clone(), self.of.clone(), tree, file)
+    }
+
     /// The file as far as it is held.
     pub fn file(&self) -> &Arc<FileReader> {
         &self.file

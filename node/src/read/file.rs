@@ -206,6 +206,37 @@ impl FileReader {
         }
     }
 
+    /// All of `range`, if it can be had without waiting: see [`Store::read_at_hand`].
+    pub fn read_at_hand(&self, range: ByteRange) -> Option<Bytes> {
+        let read = |piece: Piece| {
+            let hash = &self.map.list.hashes[piece.chunk];
+            self.store.read_at_hand(hash, piece.start..piece.end)
+        };
+        let mut pieces = self.map.offsets.pieces(range);
+        let (first, second) = (read(pieces.next()?)?, pieces.next());
+        let Some(second) = second else {
+            return Some(first);
+        };
+        let mut all = first.to_vec();
+        for piece in std::iter::once(second).chain(pieces) {
+            all.extend_from_slice(&read(piece)?);
+        }
+        Some(all.into())
+    }
+
+    /// The same file for another reader.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            path: self.path.clone(),
+            sha256: self.sha256,
+            seq: self.seq,
+            map: Arc::clone(&self.map),
+            last: Mutex::new(None),
+        }
+    }
+
     /// Reads all of `range` into one buffer: for headers and other short parts.
     ///
     /// # Errors

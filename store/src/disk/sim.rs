@@ -652,6 +652,10 @@ impl DiskFile for SimFile {
         Ok(len)
     }
 
+    fn read_at_hand(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(buf, offset).map(Some)
+    }
+
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let end = offset + data.len() as u64;
         self.change(

@@ -95,6 +95,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         ids: Mutex::new(options.ids),
         options,
         index: RwLock::new(index.into()),
+        recent: super::hand::RecentReads::default(),
         log,
         open: OpenContainers::default(),
         protect: Protections::default(),

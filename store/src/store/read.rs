@@ -63,7 +63,7 @@ impl Store {
         let mut removals = None;
         while removals != Some(self.inner().open.removals()) {
             removals = Some(self.inner().open.removals());
-            container = self.first_container(&self.index().places(hash)?)?;
+            container = self.first_container(&self.places(hash)?)?;
         }
         if let Some((place, container)) = container {
             let len = place.entry.plain_len;
@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    fn same_by_path(&self, container: &Container) -> bool {
+    pub(super) fn same_by_path(&self, container: &Container) -> bool {
         let stat = self.inner().disk.stat(&container.path);
         stat.is_ok_and(|stat| crate::sidecar::Pins::from(stat) == container.header.pins())
     }
@@ -356,6 +356,10 @@ impl Stored {
             return Ok(outboard);
         }
         let entry = self.entry();
+        let recent = &self.store.inner().recent;
+        if let Some(outboard) = recent.outboard(&entry.hash) {
+            return Ok(self.outboard.get_or_init(|| outboard));
+        }
         let stored = match self.container.outboard(entry) {
             None if outboard::size(entry.plain_len) == 0 => Some(Bytes::new()),
             stored => stored,
@@ -374,6 +378,7 @@ impl Stored {
                 computed
             }
         };
+        recent.keep_outboard(&outboard);
         Ok(self.outboard.get_or_init(|| outboard))
     }
 

@@ -289,6 +289,10 @@ impl Store {
     /// [`ReadError::Corrupt`] when the log is damaged there; it is not held any more then.
     pub fn document(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ReadError> {
         let inner = self.inner();
+        let as_of = self.changes();
+        if let Some(bytes) = inner.recent.document(hash, as_of) {
+            return Ok(Some(bytes));
+        }
         let reading = inner
             .documents
             .read()
@@ -299,7 +303,10 @@ impl Store {
         let read = inner.log.read(at);
         drop(reading);
         let (path, what) = match read {
-            Ok(record) if ChunkHash::of(&record.body) == *hash => return Ok(Some(record.body)),
+            Ok(record) if ChunkHash::of(&record.body) == *hash => {
+                inner.recent.keep_document(hash, &record.body, as_of);
+                return Ok(Some(record.body));
+            }
             Ok(_) => (
                 inner.home.join("log"),
                 "another document is there".to_owned(),

@@ -168,6 +168,9 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Bytes on the wire that are read and verified at once: a piece with the pairs above it.
 pub const PLAN_BYTES: usize = (1 << 20) + (16 << 10);
 
+/// The same where they go to memory, and are verified on a thread that serves others too: four groups.
+pub const PLAN_QUICK_BYTES: usize = 64 << 10;
+
 /// Tokens that one query for the LAN path asks for, and that one offer gives.
 pub const LAN_TOKENS_PER_OFFER_MAX: usize = 16;
 

@@ -298,6 +298,14 @@ impl Shared {
 /// those that store at this moment.
 struct Alive(Arc<Shared>);
 
+impl Alive {
+    /// Ends it now, unless a thread stores at this moment.
+    fn try_end(&self) -> bool {
+        let alive = self.0.alive.try_write();
+        alive.map(|mut alive| *alive = false).is_ok()
+    }
+}
+
 impl Drop for Alive {
     fn drop(&mut self) {
         *self.0.alive.write().unwrap_or_else(PoisonError::into_inner) = false;
@@ -390,7 +398,9 @@ pub async fn fetch_from(
     };
     workers.shutdown().await;
     // A thread may still store a copy of what is there already.
-    tokio::task::spawn_blocking(move || drop(alive)).await.ok();
+    if !alive.try_end() {
+        tokio::task::spawn_blocking(move || drop(alive)).await.ok();
+    }
     let peers = shared.reports();
     match outcome {
         Outcome::Done => Ok(Fetched {

@@ -1,4 +1,5 @@
-//! Carries out a board's units: streams to one peer, read in bulk and verified on threads that may block.
+//! Carries out a board's units: streams to one peer, read in bulk and verified on threads that may block, or
+//! at once where bytes go to memory.
 
 use std::{
     io,
@@ -16,7 +17,9 @@ use crate::{
     piece::Parent,
     sync::{
         decode::{Blob, Decoder, Fault, Plan, Planner, Target},
-        limits::{CONNECTIONS_PER_PEER_MAX, LEAF_BYTES, PLAN_BYTES, SLOW_BYTES_PER_SECOND},
+        limits::{
+            CONNECTIONS_PER_PEER_MAX, LEAF_BYTES, PLAN_BYTES, PLAN_QUICK_BYTES, SLOW_BYTES_PER_SECOND,
+        },
         request::{BlobRequest, RangesSeq},
     },
 };
@@ -290,12 +293,20 @@ impl Work<'_> {
             let Some((plan, bytes, cut)) = ahead else {
                 return End::Complete;
             };
-            // One part is verified while the next one is read.
-            let verify = tokio::task::spawn_blocking(move || {
+            let verify = move || {
                 let mut bytes = bytes;
                 let outcome = decoder.decode(&plan, &mut bytes, &mut target);
                 (decoder, target, bytes, outcome)
-            });
+            };
+            let quick = self.is_quick();
+            // One part is verified while the next one is read.
+            let verify = async move {
+                if quick {
+                    Ok(verify())
+                } else {
+                    tokio::task::spawn_blocking(verify).await
+                }
+            };
             let reading = async {
                 match cut {
                     Some(cut) => Err(cut),
@@ -304,7 +315,7 @@ impl Work<'_> {
                         .await),
                 }
             };
-            let (read, verified) = tokio::join!(reading, verify);
+            let (verified, read) = tokio::join!(verify, reading);
             let (got, mut back, outcome);
             match verified {
                 Ok(verified) => (got, back, spare, outcome) = verified,
@@ -338,6 +349,11 @@ impl Work<'_> {
         }
     }
 
+    /// Whether bytes may be verified and stored where they are received.
+    fn is_quick(&self) -> bool {
+        !self.shared.wants[self.unit.want].sink.may_wait()
+    }
+
     /// Reads the next part of the answer into `buffer`; none when it is complete.
     async fn next(
         &self,
@@ -350,7 +366,12 @@ impl Work<'_> {
             self.shared.options.shared_rate.as_deref(),
         ];
         let step = rates.iter().flatten().map(|rate| rate.step()).min();
-        let plan = planner.plan(step.unwrap_or(PLAN_BYTES).min(PLAN_BYTES))?;
+        let most = if self.is_quick() {
+            PLAN_QUICK_BYTES
+        } else {
+            PLAN_BYTES
+        };
+        let plan = planner.plan(step.unwrap_or(most).min(most))?;
         for rate in rates.iter().flatten() {
             rate.pass(plan.bytes).await;
         }
