@@ -27,7 +27,7 @@ ticket=$("$lode" --home "$work/a" -q share bench/model)
 "$bins/range-read" "$file" "$ticket" $(cat "$work/fsstore") --count "$count"
 kill %1
 
-publisher=$("$lode" --home "$work/a" key show)
+publisher=$("$lode" --home "$work/a" -q key show 2>/dev/null)
 "$lode" --home "$work/b" -q peers add "$ticket" >/dev/null
 "$lode" --home "$work/b" serve --listen 127.0.0.1:0 --http 127.0.0.1:7181 2>"$work/b.log" &
 until grep -q ^ready "$work/b.log"; do sleep 0.1; done

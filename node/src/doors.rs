@@ -55,6 +55,8 @@ pub(crate) struct StoreDoors {
 /// Which versions lead to a document.
 #[derive(Debug, Default)]
 struct Reach {
+    /// What it was looked up in: [`Store::changes`], and the versions that were being received.
+    as_of: Option<(u64, HashSet<VersionId>)>,
     /// The versions that were walked, with their models.
     versions: HashMap<VersionId, Walked>,
     /// Documents by hash: the versions that need them.
@@ -119,8 +121,18 @@ impl StoreDoors {
             .collect()
     }
 
-    /// Walks versions that are new and forgets those that are no longer kept.
+    /// Looks again at which versions there are, if anything has changed.
     fn refresh(&self, reach: &mut Reach) -> Result<(), lode_store::store::ReadError> {
+        let as_of = Some((self.store.changes(), self.receiving.versions()));
+        if reach.as_of != as_of {
+            self.walk_all(reach)?;
+            reach.as_of = as_of;
+        }
+        Ok(())
+    }
+
+    /// Walks versions that are new and forgets those that are no longer kept.
+    fn walk_all(&self, reach: &mut Reach) -> Result<(), lode_store::store::ReadError> {
         let mut kept: HashSet<VersionId> = self
             .store
             .local_prefix("keep/")?

@@ -1,5 +1,6 @@
 //! How a peer is asked: over its QUIC connection, or over the LAN path. Both carry the same bytes.
 
+use futures_lite::future;
 use iroh::endpoint::{Connection, ReadError, RecvStream};
 
 use crate::sync::{
@@ -100,7 +101,15 @@ impl Reader {
     pub(super) async fn stop(self, complete: bool) {
         match self {
             Self::Quic(mut recv) => {
-                recv.stop(0u32.into()).ok();
+                // The end of a whole answer mostly came along with it: then there is nothing to say.
+                let ended = complete && {
+                    let mut one = [0];
+                    let read = future::poll_once(recv.read(&mut one)).await;
+                    matches!(read, Some(Ok(None)))
+                };
+                if !ended {
+                    recv.stop(0u32.into()).ok();
+                }
             }
             Self::Lan(link, mut connection) => {
                 // What is left of an answer would stand before the next: such a connection is not kept.

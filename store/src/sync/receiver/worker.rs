@@ -18,7 +18,8 @@ use crate::{
     sync::{
         decode::{Blob, Decoder, Fault, Plan, Planner, Target},
         limits::{
-            CONNECTIONS_PER_PEER_MAX, LEAF_BYTES, PLAN_BYTES, PLAN_QUICK_BYTES, SLOW_BYTES_PER_SECOND,
+            CONNECTIONS_PER_PEER_MAX, LEAF_BYTES, PLAN_BYTES, PLAN_QUICK_BYTES,
+            SLOW_BYTES_PER_SECOND,
         },
         request::{BlobRequest, RangesSeq},
     },
@@ -74,32 +75,11 @@ pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
             Err(reason) => return shared.drop_peer(&member, reason),
         };
         let before = member.bytes.load(Ordering::Relaxed);
-        let mut streams = JoinSet::new();
-        let add = |streams: &mut JoinSet<_>, link: &Link| {
-            for _ in 0..shared.options.streams.max(1) {
-                let (shared, member, link) =
-                    (Arc::clone(&shared), Arc::clone(&member), link.clone());
-                streams.spawn(async move { stream(&shared, &member, &link).await });
-            }
+        let lost = if shared.options.streams <= 1 {
+            stream(&shared, &member, &link).await
+        } else {
+            all_streams(&shared, &member, &link).await
         };
-        add(&mut streams, &link);
-        let mut lost = None;
-        let mut connections = 1;
-        while !streams.is_empty() {
-            tokio::select! {
-                ended = streams.join_next() => if let Some(Ok(Some(why))) = ended {
-                    lost.get_or_insert(why);
-                },
-                () = outgrown(&member, shared.options.fast, connections), if is_quic(&link) => {
-                    connections += 1;
-                    let more = member.peer.connection(connections - 1, shared.options.connect);
-                    match more.await {
-                        Ok(more) => add(&mut streams, &Link::Quic(more)),
-                        Err(reason) => tracing::debug!(%reason, "no further connection"),
-                    }
-                }
-            }
-        }
         let Some(why) = lost else { return };
         if let Link::Lan(_) = link {
             member.peer.lan_is_off(why).await;
@@ -109,6 +89,37 @@ pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
             return shared.drop_peer(&member, Reason::Lost(why));
         }
     }
+}
+
+/// Works through several streams, and through further connections to a fast peer; returns why a link was
+/// lost, if one was.
+async fn all_streams(shared: &Arc<Shared>, member: &Arc<Member>, link: &Link) -> Option<String> {
+    let mut streams = JoinSet::new();
+    let add = |streams: &mut JoinSet<_>, link: &Link| {
+        for _ in 0..shared.options.streams {
+            let (shared, member, link) = (Arc::clone(shared), Arc::clone(member), link.clone());
+            streams.spawn(async move { stream(&shared, &member, &link).await });
+        }
+    };
+    add(&mut streams, link);
+    let mut lost = None;
+    let mut connections = 1;
+    while !streams.is_empty() {
+        tokio::select! {
+            ended = streams.join_next() => if let Some(Ok(Some(why))) = ended {
+                lost.get_or_insert(why);
+            },
+            () = outgrown(member, shared.options.fast, connections), if is_quic(link) => {
+                connections += 1;
+                let more = member.peer.connection(connections - 1, shared.options.connect);
+                match more.await {
+                    Ok(more) => add(&mut streams, &Link::Quic(more)),
+                    Err(reason) => tracing::debug!(%reason, "no further connection"),
+                }
+            }
+        }
+    }
+    lost
 }
 
 /// Waits until a peer is too fast for so many connections; for ever, when it has as many as it may.
