@@ -45,9 +45,13 @@ CONF
   "$nginx" -c "$work/nginx.conf" &
   until curl -sfo /dev/null -r 0-0 "http://127.0.0.1:7471/$(basename "$file")"; do sleep 0.1; done
 fi
+fresh() { # a virtual machine may have given freed memory back to its host: it is taken again before each run
+  rm -rf "$work/got" "$work/out"
+  head -c "$size" /dev/zero >"$work/warm"; rm "$work/warm"
+}
 lode_pull() { # label, options..
   local label=$1 start; shift
-  rm -rf "$work/got" "$work/out"
+  fresh
   start=$(date +%s.%N)
   "$lode" --home "$work/got" -q pull bench/model@v1 --from "$ticket" --to "$work/out" "$@" >/dev/null
   echo "$label $(python3 -c "print($(date +%s.%N) - $start)")" >>"$work/rows"
@@ -55,12 +59,12 @@ lode_pull() { # label, options..
 }
 
 for _ in $(seq "$runs"); do
-  rm -rf "$work/got"; echo "fsstore $("$bins/sync-peer" fsstore-pull "$work/got" $fsstore)" >>"$work/rows"
-  # noq ends a connection now and then with "too many gaps in stream buffer": such a try does not count
-  rm -rf "$work/got"; until seconds=$("$bins/sync-peer" raw-pull "$work/got" $raw); do :; done; echo "raw $seconds" >>"$work/rows"
+  fresh; echo "fsstore $("$bins/sync-peer" fsstore-pull "$work/got" $fsstore)" >>"$work/rows"
+  # noq ends a connection now and then with "too many gaps in stream buffer": such a run does not count
+  fresh; if seconds=$(timeout 60 "$bins/sync-peer" raw-pull "$work/got" $raw); then echo "raw $seconds" >>"$work/rows"; fi
   lode_pull lode-iroh --no-lan
   lode_pull lode-lan
-  rm -rf "$work/got" "$work/out"
+  fresh
   [ -z "$nginx" ] || { echo -n "curl-nginx "; curl -sf -o "$work/got" -w '%{time_total}\n' "http://127.0.0.1:7471/$(basename "$file")"; } >>"$work/rows"
 done
 python3 - "$work/rows" "$size" <<'PY'

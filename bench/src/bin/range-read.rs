@@ -120,6 +120,7 @@ impl Ours {
             list: Arc::clone(&self.list),
             ranges,
             sink: Arc::clone(&sink) as Arc<dyn PieceSink>,
+            passed_on: false,
         };
         let peers = vec![self.peer.clone().holding(Have::all())];
         // As a node does for a reader: see node/src/fetch/flight.rs.
