@@ -1,0 +1,10 @@
+//! Every bound on what is quantized. Each has a test that passes it by one.
+
+/// Most weights in one row. ggml counts the weights of a row in a signed 32-bit integer.
+pub const ROW_WEIGHTS_MAX: u64 = i32::MAX as u64;
+
+/// Most weights in one block of any type.
+pub const BLOCK_WEIGHTS_MAX: usize = 256;
+
+/// Weights that are decoded at a time: two of the largest blocks, so that both can be in flight at once.
+pub(crate) const STRIP_WEIGHTS: usize = 2 * BLOCK_WEIGHTS_MAX;
