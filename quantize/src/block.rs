@@ -114,6 +114,11 @@ impl BlockType {
         usize::try_from(self.dtype().block_size().1).expect("a block has at most 256 bytes")
     }
 
+    /// Whether a scale bounds what its weights can be.
+    pub(crate) fn has_half_scales(self) -> bool {
+        !self.scales().is_empty()
+    }
+
     /// Bytes of a row.
     ///
     /// # Errors

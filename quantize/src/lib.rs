@@ -5,8 +5,8 @@
 //! function of the C library but `sqrt` and `round`, which are exact, takes part. Blocks do not see one
 //! another, so any range of a row can be made alone ([`BlockType::weights_of`]).
 //!
-//! [`kernel`](self) code is scalar and is the specification; modules named `simd` hold faster twins, chosen by what
-//! the machine has ([`Path`]), which tests hold to the same bytes.
+//! Each type has a module with its layout and scalar code, which is the specification. The module `simd`
+//! holds faster twins, chosen by what the machine has ([`Path`]), which tests hold to the same bytes.
 
 mod affine_k;
 mod block;
@@ -24,6 +24,8 @@ mod q6_k;
 mod q8_0;
 mod row;
 mod search;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod weights;
 
 pub use block::{BlockType, RowError};

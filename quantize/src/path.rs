@@ -2,6 +2,8 @@
 
 use crate::block::BlockType;
 use crate::kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx2;
 use crate::weights::Source;
 
 /// Code that makes and reads blocks. All give the same bytes; they differ in speed.
@@ -11,6 +13,8 @@ pub struct Path(Kind);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl Path {
@@ -19,30 +23,49 @@ impl Path {
 
     /// The fastest that this machine can run.
     pub fn best() -> Self {
-        Self::SCALAR
+        Self::vector().unwrap_or(Self::SCALAR)
     }
 
     /// All that this machine can run, plain code first.
     pub fn available() -> Vec<Self> {
-        vec![Self::SCALAR]
+        [Some(Self::SCALAR), Self::vector()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn vector() -> Option<Self> {
+        Avx2::detect().map(|avx2| Self(Kind::Avx2(avx2)))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn vector() -> Option<Self> {
+        None
     }
 
     /// A short name.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "avx2",
         }
     }
 
-    pub(crate) fn decode(self, source: &Source<'_>, out: &mut [f32]) -> bool {
+    pub(crate) fn decode(self, source: &Source<'_>, out: &mut [f32]) -> f32 {
         match self.0 {
             Kind::Scalar => source.decode(out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(avx2) => avx2.decode(source, out),
         }
     }
 
     pub(crate) fn quantize(self, to: BlockType, x: &[f32], out: &mut [u8]) {
         match self.0 {
             Kind::Scalar => kernel::quantize(to, x, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(avx2) => avx2.quantize(to, x, out),
         }
     }
 }

@@ -11,13 +11,13 @@ use crate::search::{Affine, nearest_int};
 
 pub(crate) const WEIGHTS: usize = 256;
 pub(crate) const BYTES: usize = 84;
-const PARTS: usize = 16;
-const PART: usize = 16;
-const CODES: std::ops::Range<usize> = 16..80;
+pub(crate) const PARTS: usize = 16;
+pub(crate) const PART: usize = 16;
+pub(crate) const CODES: std::ops::Range<usize> = 16..80;
 const D: usize = 80;
 const D_MIN: usize = 82;
 
-const SEARCH: Affine = Affine {
+pub(crate) const SEARCH: Affine = Affine {
     max_code: 3,
     first: -0.5,
     steps: 15,
@@ -38,20 +38,18 @@ pub(crate) fn code(packed: &[u8], at: usize) -> u8 {
     packed[at / 128 * 32 + at % 32] >> (at % 128 / 32 * 2) & 3
 }
 
-pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
-    let mut codes = [0; WEIGHTS];
-    let (mut scales, mut mins) = ([0.0f32; PARTS], [0.0f32; PARTS]);
-    let (parts, _) = x.as_chunks::<PART>();
-    let (code_parts, _) = codes.as_chunks_mut::<PART>();
-    for (j, (part, codes)) in parts.iter().zip(&mut *code_parts).enumerate() {
-        (scales[j], mins[j]) = SEARCH.search(part, &part.map(f32::abs), codes);
-    }
+/// Writes scales and minima; gives for each sub-block what its codes are taken with.
+pub(crate) fn put_scales(
+    scales: &[f32; PARTS],
+    mins: &[f32; PARTS],
+    block: &mut [u8; BYTES],
+) -> [(f32, f32); PARTS] {
     let largest = |values: &[f32; PARTS]| {
         values
             .iter()
             .fold(0.0, |largest, &v| if v > largest { v } else { largest })
     };
-    let (max_scale, max_min) = (largest(&scales), largest(&mins));
+    let (max_scale, max_min) = (largest(scales), largest(mins));
     let code = |max: f32, value: f32| {
         if max > 0.0 {
             nearest_int(15.0 / max * value) as u8
@@ -65,12 +63,27 @@ pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
     let part_of = |max: f32| if max > 0.0 { max / 15.0 } else { 0.0 };
     let d = put_scale(block, D, part_of(max_scale));
     let d_min = put_scale(block, D_MIN, part_of(max_min));
-    for (j, (part, codes)) in parts.iter().zip(code_parts).enumerate() {
-        let scale = d * f32::from(block[j] & 15);
+    std::array::from_fn(|j| {
+        (
+            d * f32::from(block[j] & 15),
+            d_min * f32::from(block[j] >> 4),
+        )
+    })
+}
+
+pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
+    let mut codes = [0; WEIGHTS];
+    let (mut scales, mut mins) = ([0.0f32; PARTS], [0.0f32; PARTS]);
+    let (parts, _) = x.as_chunks::<PART>();
+    let (code_parts, _) = codes.as_chunks_mut::<PART>();
+    for (j, (part, codes)) in parts.iter().zip(&mut *code_parts).enumerate() {
+        (scales[j], mins[j]) = SEARCH.search(part, &part.map(f32::abs), codes);
+    }
+    let read = put_scales(&scales, &mins, block);
+    for ((part, codes), (scale, min)) in parts.iter().zip(code_parts).zip(read) {
         if scale == 0.0 {
             continue; // the search's codes stay
         }
-        let min = d_min * f32::from(block[j] >> 4);
         for (code, v) in codes.iter_mut().zip(part) {
             *code = nearest_int((v + min) / scale).clamp(0, 3) as u8;
         }

@@ -12,8 +12,8 @@ use crate::search::{descent, nearest_int};
 
 pub(crate) const WEIGHTS: usize = 256;
 pub(crate) const BYTES: usize = 110;
-const PARTS: usize = 16;
-const PART: usize = 16;
+pub(crate) const PARTS: usize = 16;
+pub(crate) const PART: usize = 16;
 const LOW: std::ops::Range<usize> = 32..96;
 const SCALES: std::ops::Range<usize> = 96..108;
 const D: usize = 108;
@@ -25,16 +25,10 @@ fn part_scale(packed: &[u8], part: usize) -> i8 {
     (low | high << 4).cast_signed() - 32
 }
 
-pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
-    let mut codes = [0; WEIGHTS];
-    let mut scales = [0.0f32; PARTS];
-    let (parts, _) = x.as_chunks::<PART>();
-    let (code_parts, _) = codes.as_chunks_mut::<PART>();
-    for ((part, codes), scale) in parts.iter().zip(&mut *code_parts).zip(&mut scales) {
-        *scale = descent(part, codes);
-    }
+/// Writes the scales; gives those that codes are taken with.
+pub(crate) fn put_scales(scales: &[f32; PARTS], block: &mut [u8; BYTES]) -> [f32; PARTS] {
     let (mut largest, mut max) = (0.0, 0.0);
-    for scale in scales {
+    for &scale in scales {
         if scale.abs() > largest {
             largest = scale.abs();
             max = scale;
@@ -52,8 +46,29 @@ pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
         }
         d = put_scale(block, D, 1.0 / iscale);
     }
-    for (j, (part, codes)) in parts.iter().zip(code_parts).enumerate() {
-        let scale = d * f32::from(part_scale(&block[SCALES], j));
+    std::array::from_fn(|j| d * f32::from(part_scale(&block[SCALES], j)))
+}
+
+/// Packs 256 codes into a block whose high bits are clear.
+pub(crate) fn put_codes(codes: &[u8; WEIGHTS], block: &mut [u8; BYTES]) {
+    for (part, codes) in codes.chunks_exact(32).enumerate() {
+        for (byte, code) in block.iter_mut().zip(codes) {
+            *byte |= code >> 2 << part;
+        }
+    }
+    pack(&codes.map(|code| code & 3), &mut block[LOW]);
+}
+
+pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
+    let mut codes = [0; WEIGHTS];
+    let mut scales = [0.0f32; PARTS];
+    let (parts, _) = x.as_chunks::<PART>();
+    let (code_parts, _) = codes.as_chunks_mut::<PART>();
+    for ((part, codes), scale) in parts.iter().zip(&mut *code_parts).zip(&mut scales) {
+        *scale = descent(part, codes);
+    }
+    let read = put_scales(&scales, block);
+    for ((part, codes), scale) in parts.iter().zip(code_parts).zip(read) {
         if scale == 0.0 {
             continue; // the search's codes stay
         }
@@ -61,10 +76,7 @@ pub(crate) fn quantize(x: &[f32; WEIGHTS], block: &mut [u8; BYTES]) {
             *code = (nearest_int(v / scale).clamp(-4, 3) + 4) as u8;
         }
     }
-    for (at, &code) in codes.iter().enumerate() {
-        block[at % 32] |= code >> 2 << (at / 32);
-    }
-    pack(&codes.map(|code| code & 3), &mut block[LOW]);
+    put_codes(&codes, block);
 }
 
 pub(crate) fn dequantize(block: &[u8; BYTES], y: &mut [f32; WEIGHTS]) {

@@ -2,7 +2,7 @@
 
 use crate::block::{BlockType, RowError};
 use crate::kernel;
-use crate::limits::STRIP_WEIGHTS;
+use crate::limits::{STRIP_WEIGHTS, WEIGHT_MAX};
 use crate::path::Path;
 use crate::weights::{Source, Weights};
 
@@ -100,12 +100,20 @@ pub fn quantize_row_on(
     let starts = (0..weights.len()).step_by(STRIP_WEIGHTS);
     for (start, out) in starts.zip(out.chunks_mut(strip_bytes)) {
         let strip = &mut strip[..STRIP_WEIGHTS.min(weights.len() - start)];
-        if !path.decode(&source.part(start, strip.len()), strip) {
+        let largest = path.decode(&source.part(start, strip.len()), strip);
+        if !largest.is_finite() {
             let at = strip.iter().position(|v| !v.is_finite()).unwrap_or(0);
             return Err(QuantizeError::NotFinite { at: start + at });
         }
         if copied {
             continue;
+        }
+        if to.has_half_scales() && largest > WEIGHT_MAX {
+            let at = strip.iter().position(|v| v.abs() > WEIGHT_MAX).unwrap_or(0);
+            return Err(QuantizeError::TooLarge {
+                at: start + at / to.weights() * to.weights(),
+                block_type: to,
+            });
         }
         path.quantize(to, strip, out);
         if let Some(block) = kernel::overflowing(to, out) {

@@ -70,8 +70,9 @@ impl Source<'_> {
         }
     }
 
-    /// Decodes all of it into `out`, which is as long; gives whether every weight is finite.
-    pub(crate) fn decode(&self, out: &mut [f32]) -> bool {
+    /// Decodes all of it into `out`, which is as long; gives the largest magnitude, which is NaN when one
+    /// weight is.
+    pub(crate) fn decode(&self, out: &mut [f32]) -> f32 {
         match *self {
             Self::Singles(singles) => out.copy_from_slice(singles),
             Self::Blocks(BlockType::F32, bytes) => {
@@ -91,7 +92,8 @@ impl Source<'_> {
             }
             Self::Blocks(ty, bytes) => kernel::dequantize(ty, bytes, out),
         }
-        // Without a branch, so that it can run on several weights at once.
-        out.iter().fold(true, |all, v| all & v.is_finite())
+        // As bits, whose order is that of the magnitudes, with NaN above all.
+        let largest = out.iter().fold(0, |all, v| v.abs().to_bits().max(all));
+        f32::from_bits(largest)
     }
 }
