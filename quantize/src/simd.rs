@@ -17,13 +17,15 @@ mod q6_k;
 mod q8_0;
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _mm_cvtps_ph, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_set_ss,
-    _mm_storeu_si128, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32,
-    _mm256_loadu_ps, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_or_si256,
-    _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_epi32,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+    __m128i, __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
+    _mm_storeu_si128, _mm256_and_ps, _mm256_and_si256, _mm256_castpd_ps, _mm256_castps_pd,
+    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_max_epu32, _mm256_max_ps,
+    _mm256_min_ps, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_permute2x128_si256,
+    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+    _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
 use crate::block::BlockType;
@@ -176,12 +178,31 @@ fn lanes(v: __m256) -> [f32; LANES] {
     out
 }
 
-/// Rounds to a half, as [`crate::half::to_f16`].
+/// Rounds to halves, as [`crate::half::to_f16`]; their bytes as in a file.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the half is in the low 16 bits
-fn to_f16(v: f32) -> u16 {
-    _mm_cvtsi128_si32(_mm_cvtps_ph::<0>(_mm_set_ss(v))) as u16
+fn halves(v: __m256) -> [[u8; 2]; LANES] {
+    let mut bytes = [0; 2 * LANES];
+    store_bytes(_mm256_cvtps_ph::<0>(v), &mut bytes);
+    std::array::from_fn(|lane| [bytes[2 * lane], bytes[2 * lane + 1]])
+}
+
+/// The largest lane of each register.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn largest_each(v: [__m256; LANES]) -> __m256 {
+    let [a, b, c, d, e, f, g, h] = v;
+    let two = |x, y| _mm256_max_ps(_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y));
+    let four = |x, y| {
+        let (x, y) = (_mm256_castps_pd(x), _mm256_castps_pd(y));
+        let (low, high) = (_mm256_unpacklo_pd(x, y), _mm256_unpackhi_pd(x, y));
+        _mm256_max_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+    };
+    let (left, right) = (four(two(a, b), two(c, d)), four(two(e, f), two(g, h)));
+    _mm256_max_ps(
+        _mm256_permute2f128_ps::<0x20>(left, right),
+        _mm256_permute2f128_ps::<0x31>(left, right),
+    )
 }
 
 /// Magnitudes.
@@ -199,8 +220,7 @@ const ROUNDING_BELOW: f32 = 2_097_152.0;
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 fn code(v: __m256, least: __m256, largest: __m256) -> __m256 {
-    let magic = _mm256_set1_ps(12_582_912.0);
-    let rounded = _mm256_sub_ps(_mm256_add_ps(v, magic), magic);
+    let rounded = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
     _mm256_min_ps(_mm256_max_ps(rounded, least), largest)
 }
 
