@@ -5,9 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lode_quantize::{
-    BlockType, Path, Weights, dequantize_row, dequantize_row_on, quantize_row_on,
-};
+use lode_quantize::{BlockType, Path, Weights, dequantize_row, dequantize_row_on, quantize_row_on};
 
 /// More than the strip that is decoded at a time, so that strips follow one another.
 const WEIGHTS_MAX: usize = 4096;
@@ -34,8 +32,17 @@ fuzz_target!(|input: &[u8]| {
     for path in Path::available() {
         let mut again = vec![0.0; weights.len()];
         dequantize_row_on(path, from, bytes, &mut again).expect("whole blocks are read");
-        let same = singles.iter().zip(&again).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
-        assert!(same, "{from} on {}: {:?} {:?}", path.name(), bits(&singles), bits(&again));
+        let same = singles
+            .iter()
+            .zip(&again)
+            .all(|(a, b)| a == b || a.is_nan() && b.is_nan());
+        assert!(
+            same,
+            "{from} on {}: {:?} {:?}",
+            path.name(),
+            bits(&singles),
+            bits(&again)
+        );
     }
 
     let Ok(len) = to.row_bytes(weights.len() as u64) else {
@@ -48,11 +55,18 @@ fuzz_target!(|input: &[u8]| {
         let mut other = vec![0; blocks.len()];
         let found = quantize_row_on(path, &weights, to, &mut other);
         assert_eq!(found, made, "{from} to {to} on {}", path.name());
-        assert!(made.is_err() || other == blocks, "{from} to {to} on {}", path.name());
+        assert!(
+            made.is_err() || other == blocks,
+            "{from} to {to} on {}",
+            path.name()
+        );
     }
     if made.is_ok() {
         assert!(singles.iter().all(|v| v.is_finite()));
         dequantize_row(to, &blocks, &mut singles).expect("whole blocks were made");
-        assert!(singles.iter().all(|v| v.is_finite()), "{from} to {to} is not finite");
+        assert!(
+            singles.iter().all(|v| v.is_finite()),
+            "{from} to {to} is not finite"
+        );
     }
 });
