@@ -7,7 +7,7 @@
 #![allow(clippy::cast_possible_truncation)] // codes are clamped to 5 bits, scales to 6
 
 use crate::half::{put_scale, scale};
-use crate::search::{Affine, nearest_int};
+use crate::search::{Affine, largest, nearest_int};
 
 pub(crate) const WEIGHTS: usize = 256;
 pub(crate) const BYTES_4: usize = 144;
@@ -39,11 +39,6 @@ pub(crate) fn put_scales(
     mins: &[f32; PARTS],
     block: &mut [u8],
 ) -> [(f32, f32); PARTS] {
-    let largest = |values: &[f32; PARTS]| {
-        values
-            .iter()
-            .fold(0.0, |largest, &v| if v > largest { v } else { largest })
-    };
     let (max_scale, max_min) = (largest(scales), largest(mins));
     let inverse = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };
     let (inv_scale, inv_min) = (inverse(max_scale), inverse(max_min));

@@ -7,7 +7,7 @@
 #![allow(clippy::cast_possible_truncation)] // codes are clamped to 2 bits; scales narrow as the reference's
 
 use crate::half::{put_scale, scale};
-use crate::search::{Affine, nearest_int};
+use crate::search::{Affine, largest, nearest_int};
 
 pub(crate) const WEIGHTS: usize = 256;
 pub(crate) const BYTES: usize = 84;
@@ -44,11 +44,6 @@ pub(crate) fn put_scales(
     mins: &[f32; PARTS],
     block: &mut [u8; BYTES],
 ) -> [(f32, f32); PARTS] {
-    let largest = |values: &[f32; PARTS]| {
-        values
-            .iter()
-            .fold(0.0, |largest, &v| if v > largest { v } else { largest })
-    };
     let (max_scale, max_min) = (largest(scales), largest(mins));
     let code = |max: f32, value: f32| {
         if max > 0.0 {

@@ -24,6 +24,13 @@ pub(crate) fn truncate(value: f32) -> i32 {
     }
 }
 
+/// The largest value; zero when none is above it.
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    values
+        .iter()
+        .fold(0.0, |largest, &v| if v > largest { v } else { largest })
+}
+
 /// The value with the largest magnitude, the first of equals; zero when there is none.
 pub(crate) fn extreme(x: &[f32]) -> f32 {
     let (mut largest, mut value) = (0.0, 0.0);

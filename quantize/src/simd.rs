@@ -17,15 +17,16 @@ mod q6_k;
 mod q8_0;
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
-    _mm_storeu_si128, _mm256_and_ps, _mm256_and_si256, _mm256_castpd_ps, _mm256_castps_pd,
-    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_max_epu32, _mm256_max_ps,
-    _mm256_min_ps, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_permute2x128_si256,
-    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32,
-    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
-    _mm256_unpacklo_pd, _mm256_unpacklo_ps,
+    __m128i, __m256, __m256i, _CMP_EQ_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
+    _mm_loadu_si128, _mm_storeu_si128, _mm256_and_ps, _mm256_and_si256, _mm256_andnot_ps,
+    _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps,
+    _mm256_loadu_ps, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_or_si256,
+    _mm256_permute2f128_ps, _mm256_permute2x128_si256, _mm256_round_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpackhi_pd,
+    _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_unpacklo_pd,
+    _mm256_unpacklo_ps,
 };
 
 use crate::block::BlockType;
@@ -185,6 +186,28 @@ fn halves(v: __m256) -> [[u8; 2]; LANES] {
     let mut bytes = [0; 2 * LANES];
     store_bytes(_mm256_cvtps_ph::<0>(v), &mut bytes);
     std::array::from_fn(|lane| [bytes[2 * lane], bytes[2 * lane + 1]])
+}
+
+/// One through each lane; zero for those that are zero.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn inverses(v: __m256) -> [f32; LANES] {
+    let none = _mm256_cmp_ps::<_CMP_EQ_OQ>(v, _mm256_setzero_ps());
+    let inverse = _mm256_div_ps(_mm256_set1_ps(1.0), v);
+    lanes(_mm256_andnot_ps(none, inverse))
+}
+
+/// A block of 32 weights.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn registers(x: &[f32; 4 * LANES]) -> [__m256; 4] {
+    let rows = x.as_chunks::<LANES>().0;
+    [
+        load(&rows[0]),
+        load(&rows[1]),
+        load(&rows[2]),
+        load(&rows[3]),
+    ]
 }
 
 /// The largest lane of each register.

@@ -7,11 +7,11 @@ use crate::args::Line;
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// The JSON of the command that a command line sends, from the folder `/work`.
+/// The JSON of the command that a command line sends, from the folder `/data`.
 fn sent(line: &str) -> Value {
     let line =
         Line::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
-    match Action::of(line.sub, Path::new("/work")).unwrap() {
+    match Action::of(line.sub, Path::new("/data")).unwrap() {
         Action::Ask(command) => serde_json::to_value(command).unwrap(),
         other => panic!("{other:?} is no command to a node"),
     }
@@ -28,7 +28,7 @@ fn with(base: Value, fields: &Value) -> Value {
 
 fn push(fields: Value) -> Value {
     let base = json!({
-        "command": "push", "dir": "/work/smollm", "name": "acme/smollm", "message": "", "branch": null,
+        "command": "push", "dir": "/data/smollm", "name": "acme/smollm", "message": "", "branch": null,
         "tag": null, "public": false, "in_place": false, "base": null, "license": null,
         "strict": false, "file_roots": false,
     });
@@ -66,7 +66,7 @@ fn every_documented_line_becomes_its_command() {
         ("lode pull acme/smollm@v1", pull(json!({}))),
         (
             "lode pull acme/smollm@v1 --from lode1abc --from lode1def --to ../out",
-            pull(json!({"from": ["lode1abc", "lode1def"], "to": "/work/../out"})),
+            pull(json!({"from": ["lode1abc", "lode1def"], "to": "/data/../out"})),
         ),
         (
             "lode pull acme/smollm@v1 --tensors model.layers.0.* --tensors lm_head.* --include *.json",
@@ -74,11 +74,11 @@ fn every_documented_line_becomes_its_command() {
         ),
         (
             "lode pull acme/smollm@v1 --slice tp=2/8 --slice layers=0..16 --to out",
-            pull(json!({"slice": ["tp=2/8", "layers=0..16"], "to": "/work/out"})),
+            pull(json!({"slice": ["tp=2/8", "layers=0..16"], "to": "/data/out"})),
         ),
         (
             "lode pull acme/smollm@v1 --tensors lm_head.* --rows 0..1024 --to out",
-            pull(json!({"tensors": ["lm_head.*"], "rows": "0..1024", "to": "/work/out"})),
+            pull(json!({"tensors": ["lm_head.*"], "rows": "0..1024", "to": "/data/out"})),
         ),
         (
             "lode pull acme/smollm@v1 --max-rate 10MB --force --dry-run",
@@ -262,9 +262,9 @@ fn wrong_lines_are_refused() {
 
 #[test]
 fn paths_become_absolute_and_must_be_text() {
-    let cwd = Path::new("/work/here");
-    assert_eq!(absolute(Path::new("."), cwd).unwrap(), "/work/here");
-    assert_eq!(absolute(Path::new("./a/"), cwd).unwrap(), "/work/here/a");
+    let cwd = Path::new("/data/here");
+    assert_eq!(absolute(Path::new("."), cwd).unwrap(), "/data/here");
+    assert_eq!(absolute(Path::new("./a/"), cwd).unwrap(), "/data/here/a");
     assert_eq!(absolute(Path::new("/b"), cwd).unwrap(), "/b");
     let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"caf\xe9");
     assert_eq!(

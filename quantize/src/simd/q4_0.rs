@@ -1,15 +1,14 @@
 //! [`crate::q4`]'s `Q4_0`, 32 weights at once, and the scales of eight blocks at once.
 
 use std::arch::x86_64::{
-    __m256, _CMP_EQ_OQ, _mm_packus_epi16, _mm256_add_ps, _mm256_andnot_ps, _mm256_castsi256_si128,
-    _mm256_cmp_ps, _mm256_cvttps_epi32, _mm256_div_ps, _mm256_extracti128_si256, _mm256_max_ps,
-    _mm256_min_epi16, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packs_epi32,
-    _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi16,
+    __m256, _CMP_EQ_OQ, _mm_packus_epi16, _mm256_add_ps, _mm256_castsi256_si128, _mm256_cmp_ps,
+    _mm256_cvttps_epi32, _mm256_div_ps, _mm256_extracti128_si256, _mm256_max_ps, _mm256_min_epi16,
+    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packs_epi32, _mm256_permute2f128_ps,
+    _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_set1_ps, _mm256_shuffle_ps,
+    _mm256_slli_epi16,
 };
 
-use super::q8_0::registers;
-use super::{LANES, abs, halves, lanes, load, store_bytes};
+use super::{LANES, abs, halves, inverses, load, registers, store_bytes};
 use crate::q4::{BYTES_0, WEIGHTS, quantize_0 as scalar};
 
 #[target_feature(enable = "avx2,f16c")]
@@ -21,9 +20,7 @@ pub(super) fn quantize(x: &[f32], out: &mut [u8]) {
             *extreme = extreme_of(x);
         }
         let d = _mm256_div_ps(load(&extremes), _mm256_set1_ps(-8.0));
-        let none = _mm256_cmp_ps::<_CMP_EQ_OQ>(d, _mm256_setzero_ps());
-        let inverse = _mm256_andnot_ps(none, _mm256_div_ps(_mm256_set1_ps(1.0), d));
-        let (scales, inverse) = (halves(d), lanes(inverse));
+        let (scales, inverse) = (halves(d), inverses(d));
         for (at, (x, block)) in x.iter().zip(out).enumerate() {
             if inverse[at].is_infinite() {
                 scalar(x, block);

@@ -1,13 +1,12 @@
 //! [`crate::q8_0`], 32 weights at once, and the scales of eight blocks at once.
 
 use std::arch::x86_64::{
-    __m256, _CMP_EQ_OQ, _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_cmp_ps,
-    _mm256_cvttps_epi32, _mm256_div_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_or_ps,
-    _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_ps,
-    _mm256_setr_epi32, _mm256_setzero_ps,
+    __m256, _mm256_add_ps, _mm256_and_ps, _mm256_cvttps_epi32, _mm256_div_ps, _mm256_max_ps,
+    _mm256_mul_ps, _mm256_or_ps, _mm256_packs_epi16, _mm256_packs_epi32,
+    _mm256_permutevar8x32_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
 };
 
-use super::{LANES, abs, halves, lanes, largest_each, load, store_all_bytes};
+use super::{LANES, abs, halves, inverses, largest_each, registers, store_all_bytes};
 use crate::q8_0::{BYTES, WEIGHTS, quantize as scalar};
 
 /// The largest single below a half: added with the sign of a number and cut, it rounds half away from zero.
@@ -24,9 +23,7 @@ pub(super) fn quantize(x: &[f32], out: &mut [u8]) {
             *largest = _mm256_max_ps(pairs.0, pairs.1);
         }
         let d = _mm256_div_ps(largest_each(largest), _mm256_set1_ps(127.0));
-        let none = _mm256_cmp_ps::<_CMP_EQ_OQ>(d, _mm256_setzero_ps());
-        let inverse = _mm256_andnot_ps(none, _mm256_div_ps(_mm256_set1_ps(1.0), d));
-        let (scales, inverse) = (halves(d), lanes(inverse));
+        let (scales, inverse) = (halves(d), inverses(d));
         for (at, (x, block)) in x.iter().zip(out).enumerate() {
             if inverse[at].is_infinite() {
                 scalar(x, block);
@@ -38,19 +35,6 @@ pub(super) fn quantize(x: &[f32], out: &mut [u8]) {
             put_codes(registers(x), inverse[at], codes);
         }
     }
-}
-
-/// A block in four registers.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(super) fn registers(x: &[f32; WEIGHTS]) -> [__m256; 4] {
-    let rows = x.as_chunks::<LANES>().0;
-    [
-        load(&rows[0]),
-        load(&rows[1]),
-        load(&rows[2]),
-        load(&rows[3]),
-    ]
 }
 
 #[target_feature(enable = "avx2,f16c")]

@@ -3,7 +3,7 @@
 //! One thread writes, so that those that hash neither wait for the file system nor for each other at the
 //! lock of one file. Where the file system takes writes past its cache, all but the edges of what is written
 //! goes there: a model that is read once and written once does not fill the memory of the machine with two
-//! copies of itself, and its bytes are not copied once more.
+//! copies of itself. Its bytes are copied to aligned buffers instead, which stay in the processor's caches.
 
 use std::{
     io, mem,

@@ -426,8 +426,8 @@ impl WholeWriter {
             .expect("there until the writer is sealed, which takes it")
     }
 
-    /// The file, for writing to it behind its back: through the cache, and past it where that is possible.
-    /// Whoever does so waits for the writes before [`WholeWriter::seal`].
+    /// The file, for whoever writes to it directly: through the cache, and past it where that is possible. All
+    /// writes must have ended before [`WholeWriter::seal`].
     ///
     /// # Errors
     /// [`WriteError::Io`].

@@ -34,10 +34,6 @@ use super::{
 /// Times in a row that a peer may stall.
 const STALLS_MAX: u32 = 2;
 
-fn is_quic(link: &Link) -> bool {
-    matches!(link, Link::Quic(_))
-}
-
 /// How the work on one unit ended.
 #[derive(Debug)]
 enum End {
@@ -109,7 +105,7 @@ async fn all_streams(shared: &Arc<Shared>, member: &Arc<Member>, link: &Link) ->
             ended = streams.join_next() => if let Some(Ok(Some(why))) = ended {
                 lost.get_or_insert(why);
             },
-            () = outgrown(member, shared.options.fast, connections), if is_quic(link) => {
+            () = outgrown(member, shared.options.fast, connections), if matches!(link, Link::Quic(_)) => {
                 connections += 1;
                 let more = member.peer.connection(connections - 1, shared.options.connect);
                 match more.await {

@@ -143,6 +143,21 @@ async fn holder(file: &MemFile) -> Node {
     node
 }
 
+/// Fetches a file from a peer of this manner, which is the first, and from a good one. Returns also how often the
+/// first was connected to.
+async fn get_beside_a_good_one(file: &MemFile, manner: Manner) -> (Fetched, u32) {
+    let (net, good) = (loopback().await, holder(file).await);
+    let proxy = Proxy::start(&good, manner).await;
+    let (want, sink) = file.want_all();
+    let peers = vec![
+        Peer::new(&net, proxy.addr()),
+        Peer::new(&net, good.net.addr()),
+    ];
+    let fetched = get(want, peers).await.unwrap();
+    sink.check_all(file);
+    (fetched, proxy.connections.load(Ordering::Relaxed))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_hangs_up_within_each_piece_is_used_as_long_as_it_sends_any() {
     let file = MemFile::new(&[6 << 20, 2 << 20], 31);
@@ -159,31 +174,16 @@ async fn a_peer_that_hangs_up_within_each_piece_is_used_as_long_as_it_sends_any(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_hangs_up_before_the_first_byte_is_dropped() {
     let file = MemFile::new(&[2 << 20], 32);
-    let (net, good) = (loopback().await, holder(&file).await);
-    let proxy = Proxy::start(&good, Manner::HangUp(8)).await;
-    let (want, sink) = file.want_all();
-    let peers = vec![
-        Peer::new(&net, proxy.addr()),
-        Peer::new(&net, good.net.addr()),
-    ];
-    let fetched = get(want, peers).await.unwrap();
-    sink.check_all(&file);
+    let (fetched, connections) = get_beside_a_good_one(&file, Manner::HangUp(8)).await;
     assert_eq!(fetched.peers[0].bytes, 0);
-    assert!(proxy.connections.load(Ordering::Relaxed) <= 2);
+    assert!(connections <= 2, "dialled {connections} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_sends_a_byte_at_a_time_holds_up_nobody() {
     let file = MemFile::new(&[16 << 20, 16 << 20], 33);
-    let (net, good) = (loopback().await, holder(&file).await);
-    let proxy = Proxy::start(&good, Manner::Drip(Duration::from_millis(300))).await;
-    let (want, sink) = file.want_all();
-    let peers = vec![
-        Peer::new(&net, proxy.addr()),
-        Peer::new(&net, good.net.addr()),
-    ];
-    let fetched = get(want, peers).await.unwrap();
-    sink.check_all(&file);
+    let drip = Manner::Drip(Duration::from_millis(300));
+    let (fetched, _) = get_beside_a_good_one(&file, drip).await;
     assert_eq!((fetched.peers[0].bytes, fetched.bytes), (0, 32 << 20));
 }
 
