@@ -82,6 +82,14 @@ pub(crate) fn overflowing(ty: BlockType, blocks: &[u8]) -> Option<usize> {
         BlockType::BF16 => (&[0], 0x7f80),
         _ => (ty.scales(), 0x7c00),
     };
+    if matches!(ty, BlockType::F16 | BlockType::BF16) {
+        // As signed numbers, of which every machine has a fast maximum.
+        let magnitude = |half: &[u8; 2]| i16::from_le_bytes(*half) & i16::MAX;
+        let halves = blocks.as_chunks().0.iter();
+        if halves.map(magnitude).fold(0, i16::max) < full.cast_signed() {
+            return None;
+        }
+    }
     let is_full = |block: &[u8]| {
         places
             .iter()

@@ -10,6 +10,10 @@
 
 mod affine_k;
 mod block;
+mod block_rows;
+mod compressed;
+mod convert;
+mod gguf;
 mod half;
 mod iq4;
 mod kernel;
@@ -22,16 +26,25 @@ mod q4;
 mod q5;
 mod q6_k;
 mod q8_0;
+mod recipe;
 mod row;
 mod search;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod source;
+pub mod variant;
+mod virtual_file;
 mod weights;
 
 pub use block::{BlockType, RowError};
+pub use compressed::Scheme;
+pub use gguf::mixture::Mixture;
 pub use path::Path;
+pub use recipe::{Method, Recipe, RecipeError};
 pub use row::{
     DequantizeError, QuantizeError, dequantize_row, dequantize_row_on, quantize_row,
     quantize_row_on,
 };
+pub use source::{Content, Gathered, Source, SourceFile, SourceRange, Wanted};
+pub use virtual_file::{MakeError, VirtualFile};
 pub use weights::Weights;

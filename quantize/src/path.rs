@@ -1,6 +1,7 @@
 //! The paths that the same bytes are made on: scalar code, and what this machine has beside it.
 
 use crate::block::BlockType;
+use crate::compressed::Code;
 use crate::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
@@ -66,6 +67,15 @@ impl Path {
             Kind::Scalar => kernel::quantize(to, x, out),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(avx2) => avx2.quantize(to, x, out),
+        }
+    }
+
+    /// As [`Code::put`].
+    pub(crate) fn code(self, code: Code, x: &[f32], scale: f32, out: &mut [u8]) {
+        match self.0 {
+            Kind::Scalar => code.put(x, scale, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(avx2) => avx2.code(code, x, scale, out),
         }
     }
 }

@@ -10,6 +10,8 @@
 #![allow(clippy::needless_range_loop)] // one index runs over several arrays of registers
 
 mod affine_k;
+mod casts;
+mod codes;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -21,15 +23,16 @@ use std::arch::x86_64::{
     _mm_loadu_si128, _mm_storeu_si128, _mm256_and_ps, _mm256_and_si256, _mm256_andnot_ps,
     _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps,
     _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps,
-    _mm256_loadu_ps, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_or_si256,
-    _mm256_permute2f128_ps, _mm256_permute2x128_si256, _mm256_round_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpackhi_pd,
-    _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_unpacklo_pd,
-    _mm256_unpacklo_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps,
+    _mm256_or_si256, _mm256_permute2f128_ps, _mm256_permute2x128_si256, _mm256_round_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+    _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
 use crate::block::BlockType;
+use crate::compressed::Code;
 use crate::kernel;
 use crate::weights::Source;
 
@@ -53,6 +56,8 @@ impl Avx2 {
             // SAFETY: a value of this type exists only where `detect` found the features.
             Source::Singles(singles) => unsafe { copy(singles, out) },
             // SAFETY: as above.
+            Source::Blocks(BlockType::F32, bytes) => unsafe { read(bytes, out) },
+            // SAFETY: as above.
             Source::Blocks(BlockType::BF16, bytes) => unsafe { decode::<true>(bytes, out) },
             // SAFETY: as above.
             Source::Blocks(BlockType::F16, bytes) => unsafe { decode::<false>(bytes, out) },
@@ -60,11 +65,19 @@ impl Avx2 {
         }
     }
 
+    /// As [`Code::put`].
+    pub(crate) fn code(self, code: Code, x: &[f32], scale: f32, out: &mut [u8]) {
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe { codes::put(code, x, scale, out) }
+    }
+
     /// As [`kernel::quantize`].
     pub(crate) fn quantize(self, to: BlockType, x: &[f32], out: &mut [u8]) {
         // SAFETY: a value of this type exists only where `detect` found the features.
         unsafe {
             match to {
+                BlockType::F16 => casts::to_halves(x, out),
+                BlockType::BF16 => casts::to_brains(x, out),
                 BlockType::Q8_0 => q8_0::quantize(x, out),
                 BlockType::Q4_0 => q4_0::quantize(x, out),
                 BlockType::Q2_K => q2_k::quantize(x, out),
@@ -90,6 +103,21 @@ fn copy(singles: &[f32], out: &mut [f32]) -> f32 {
         store(v, to);
     }
     largest_of(largest, Source::Singles(tail).decode(to_tail))
+}
+
+/// Reads singles; gives the largest magnitude.
+#[target_feature(enable = "avx2,f16c")]
+fn read(bytes: &[u8], out: &mut [f32]) -> f32 {
+    let mut largest = _mm256_setzero_si256();
+    let (from, tail) = bytes.as_chunks::<{ 4 * LANES }>();
+    let (to, to_tail) = out.as_chunks_mut::<LANES>();
+    for (from, to) in from.iter().zip(to) {
+        let v = _mm256_castsi256_ps(load_all_bytes(from));
+        largest = larger(largest, v);
+        store(v, to);
+    }
+    let tail = Source::Blocks(BlockType::F32, tail);
+    largest_of(largest, tail.decode(to_tail))
 }
 
 /// Widens brain floats or halves; gives the largest magnitude.
@@ -154,6 +182,13 @@ fn store(v: __m256, to: &mut [f32; LANES]) {
 fn load_bytes(from: &[u8; 16]) -> __m128i {
     // SAFETY: an array of 16 bytes is as long as half a register, and the load needs no alignment.
     unsafe { _mm_loadu_si128(from.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn load_all_bytes(from: &[u8; 32]) -> __m256i {
+    // SAFETY: an array of 32 bytes is as long as a register, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2,f16c")]
