@@ -29,6 +29,7 @@ mod folder;
 mod journal;
 mod layout;
 mod local;
+mod made;
 mod output;
 mod packs;
 mod serve;
@@ -40,6 +41,7 @@ pub use error::DownloadError;
 pub use folder::{LinkWritten, write_link};
 pub use journal::{JournalHeader, JournalRecord, parse_journal};
 pub use layout::{Layout, Segment};
+pub use made::{MadeFile, Written};
 pub use packs::Packs;
 pub use serve::ReceivedChunk;
 

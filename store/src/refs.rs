@@ -1,7 +1,7 @@
 //! Branches, tags and publicness of a model: signed records that anyone can put together in any order
 //! and get the same answer.
 //!
-//! Ref names are `heads/NAME`, `tags/NAME` and `access/public`. A record names the records that it
+//! Ref names are `heads/NAME`, `tags/NAME`, `variants/NAME` and `access/public`. A record names the records that it
 //! supersedes; by the same signer, a later sequence supersedes an earlier one. What no other record
 //! supersedes is in force. Two such records that disagree are a fork, and the last record that all of
 //! them supersede stays served. Two different records of one signer with one sequence are
@@ -39,7 +39,7 @@ pub enum RefError {
     Name(#[from] NameError),
     /// The ref is none of the kinds that are known.
     #[error(
-        "the ref {found:?} is of no kind that this Lode knows (heads/NAME, tags/NAME, access/public): update Lode"
+        "the ref {found:?} is of no kind that this Lode knows (heads/NAME, tags/NAME, variants/NAME, access/public): update Lode"
     )]
     UnknownRef {
         /// The ref.

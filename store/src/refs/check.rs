@@ -14,6 +14,8 @@ pub enum RefName<'a> {
     Branch(&'a str),
     /// `tags/NAME`.
     Tag(&'a str),
+    /// `variants/NAME`: a kept variant, which its signer claims to be what a recipe makes of a version.
+    Variant(&'a str),
     /// `access/public`.
     Public,
 }
@@ -27,6 +29,7 @@ impl<'a> RefName<'a> {
         let (name, parsed) = match full.split_once('/') {
             Some(("heads", name)) => (name, Self::Branch(name)),
             Some(("tags", name)) => (name, Self::Tag(name)),
+            Some(("variants", name)) => (name, Self::Variant(name)),
             _ if full == PUBLIC_REF => return Ok(Self::Public),
             _ => {
                 return Err(RefError::UnknownRef {
@@ -44,6 +47,7 @@ impl<'a> RefName<'a> {
             Self::Branch(_) if deletes => &[Operation::Branch],
             Self::Branch(_) => &[Operation::Push, Operation::Branch],
             Self::Tag(_) => &[Operation::Tag],
+            Self::Variant(_) => &[Operation::Push],
             Self::Public => &[Operation::Access],
         }
     }
@@ -54,6 +58,7 @@ impl std::fmt::Display for RefName<'_> {
         match self {
             Self::Branch(name) => write!(f, "heads/{name}"),
             Self::Tag(name) => write!(f, "tags/{name}"),
+            Self::Variant(name) => write!(f, "variants/{name}"),
             Self::Public => f.write_str(PUBLIC_REF),
         }
     }

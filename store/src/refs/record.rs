@@ -16,7 +16,7 @@ pub struct RefRecord {
     pub publisher: PublisherId,
     /// Which model.
     pub model: String,
-    /// Which ref: `heads/NAME`, `tags/NAME` or `access/public`.
+    /// Which ref: `heads/NAME`, `tags/NAME`, `variants/NAME` or `access/public`.
     pub name: String,
     /// The version that it is at; none deletes it.
     pub version: Option<VersionId>,
@@ -72,7 +72,7 @@ impl RefRecord {
                 "kind" => kind = Some(r.text(32)?),
                 "publisher" => publisher = Some(r.array_of()?),
                 "model" => model = Some(r.text(MODEL_BYTES_MAX)?),
-                "ref" => name = Some(r.text(REF_NAME_BYTES_MAX + "heads/".len())?),
+                "ref" => name = Some(r.text(REF_NAME_BYTES_MAX + "variants/".len())?),
                 "version" => version = Some(r.optional(Reader::array_of)?),
                 "signer" => signer = Some(r.array_of()?),
                 "seq" => seq = Some(r.u64()?),
