@@ -4,9 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use lode_node::command::{Command, Failure, FailureKind, Pull, Push};
+use lode_node::command::{Command, Failure, FailureKind, Pull, Push, VariantCheck};
 
-use crate::args::{BranchSub, DemoArgs, KeySub, PeersSub, PullArgs, PushArgs, ServeArgs, Sub};
+use crate::args::{
+    BranchSub, DemoArgs, KeySub, PeersSub, PullArgs, PushArgs, ServeArgs, Sub, VariantSub,
+};
 
 /// One thing to do.
 #[derive(Debug)]
@@ -37,6 +39,13 @@ impl Action {
             Sub::Ls { name } => Command::Ls { name },
             Sub::Show { name } => Command::Show { name },
             Sub::Tensors { name } => Command::Tensors { name },
+            Sub::Variant { variant } => match variant {
+                VariantSub::Ls { name } => Command::VariantLs { name },
+                VariantSub::Make { name, from } => Command::VariantMake { name, from },
+                VariantSub::Check { name, from, groups } => {
+                    Command::VariantCheck(VariantCheck { name, from, groups })
+                }
+            },
             Sub::Path { name } => Command::Path { name },
             Sub::Log { name } => Command::Log { name },
             Sub::Diff { from, to, stats } => Command::Diff { from, to, stats },
@@ -84,6 +93,8 @@ pub(crate) fn is_long(command: &Command) -> bool {
         command,
         Command::Push(_)
             | Command::Pull(_)
+            | Command::VariantMake { .. }
+            | Command::VariantCheck(_)
             | Command::Gc { .. }
             | Command::Verify { .. }
             | Command::Scrub

@@ -60,18 +60,23 @@ pub(crate) enum Sub {
     Pull(PullArgs),
     /// List models; with a NAME, its files
     Ls {
-        #[arg(value_name = "NAME[@REV]")]
+        #[arg(value_name = "NAME[@REV][:VARIANT]")]
         name: Option<String>,
     },
     /// Sum up a version
     Show {
-        #[arg(value_name = "NAME[@REV]")]
+        #[arg(value_name = "NAME[@REV][:VARIANT]")]
         name: String,
     },
     /// List the tensors of a version
     Tensors {
-        #[arg(value_name = "NAME[@REV]")]
+        #[arg(value_name = "NAME[@REV][:VARIANT]")]
         name: String,
+    },
+    /// List, keep and check other precisions of a model
+    Variant {
+        #[command(subcommand)]
+        variant: VariantSub,
     },
     /// Print where a file lies on disk, to map it without a copy
     Path {
@@ -253,13 +258,14 @@ pub(crate) struct PushArgs {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  \
     lode pull acme/smollm@v1 --from TICKET --to ./smollm\n  \
+    lode pull acme/smollm@v1:q4_k_m --to ./q\n  \
     lode pull acme/smollm@v1 --tensors 'model.layers.0.*' --to ./part\n  \
     lode pull acme/smollm@v1 --slice tp=2/8 --to ./rank2\n  \
     lode pull acme/smollm@v1 --tensors model.embed_tokens.weight --rows 0..1024 --to ./rows\n  \
     lode pull acme/smollm --include '*.json' --dry-run")]
 pub(crate) struct PullArgs {
     /// What to fetch
-    #[arg(value_name = "NAME[@REV]")]
+    #[arg(value_name = "NAME[@REV][:VARIANT]")]
     pub(crate) name: String,
     /// Folder to write the files to [default: keep them in the store]
     #[arg(long, value_name = "DIR")]
@@ -296,6 +302,40 @@ pub(crate) struct PullArgs {
     /// Take no bytes over plain TCP, from peers on private addresses either
     #[arg(long)]
     pub(crate) no_lan: bool,
+}
+
+/// `lode variant`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    lode variant ls acme/smollm@v1\n  \
+    lode pull acme/smollm@v1:q4_k_m --to ./q\n  \
+    lode variant make acme/smollm@v1:q4_k_m\n  \
+    lode variant check acme/smollm@v1:q4_k_m --from TICKET")]
+pub(crate) enum VariantSub {
+    /// List the variants of a version with their exact sizes; nothing is made
+    Ls {
+        #[arg(value_name = "NAME[@REV]")]
+        name: String,
+    },
+    /// Make a variant and keep its bytes, under a signed claim
+    Make {
+        #[arg(value_name = "NAME[@REV]:VARIANT")]
+        name: String,
+        /// Ticket of a peer that has the version; may be repeated
+        #[arg(long, value_name = "TICKET")]
+        from: Vec<String>,
+    },
+    /// Compare parts of a kept variant, chosen at random, with what its recipe makes
+    Check {
+        #[arg(value_name = "NAME[@REV]:VARIANT")]
+        name: String,
+        /// Ticket of a peer whose claim is checked; may be repeated
+        #[arg(long, value_name = "TICKET")]
+        from: Vec<String>,
+        /// Groups of 16 KiB to compare
+        #[arg(long, value_name = "N", default_value_t = 64)]
+        groups: u32,
+    },
 }
 
 /// `lode branch`.

@@ -45,6 +45,7 @@ pub(crate) fn text(command: &Command, outcome: &Outcome, style: Style, now: u64)
         Outcome::Files { version, files } => listing::files(version, files, style),
         Outcome::Shown(shown) => Text::result(version::shown(shown, style, now)),
         Outcome::Tensors { version, tensors } => listing::tensors(version, tensors, style),
+        Outcome::Variants { version, variants } => listing::variants(version, variants, style),
         Outcome::Path { path } => Text::result(format!("{path}\n")),
         Outcome::Log { versions } => Text::result(version::log(versions, style, now)),
         Outcome::Diff(diff) => version::diff(diff, style),

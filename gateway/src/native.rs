@@ -5,6 +5,7 @@ mod chunks;
 mod files;
 mod models;
 mod tensors;
+mod variants;
 
 use hyper::{
     HeaderMap, StatusCode,
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Vec<Route> {
     const FILE_CHUNKS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/chunks/{path..}";
     const TENSORS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/tensors";
     const TENSOR: &str = "/lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}";
+    const VARIANTS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/variants";
     const CHUNK: &str = "/lode/v1/chunks/{hash}";
     const OUTBOARD: &str = "/lode/v1/chunks/{hash}/outboard";
     vec![
@@ -73,6 +75,9 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get(TENSOR, "Sends a tensor, rows of it, or ranges of those")
             .scope::<Read>()
             .to(tensors::content),
+        Route::get(VARIANTS, "Lists the variants of a version with their sizes")
+            .scope::<Read>()
+            .to(variants::list),
         Route::get(CHUNK, "Sends a chunk or document by its hash")
             .scope::<Read>()
             .to(chunks::content),
@@ -101,7 +106,8 @@ fn json_list(
     rows: impl Iterator<Item = String> + Send + Unpin + 'static,
 ) -> Answer {
     let (id, tree) = (version.id(), version.doc().tree);
-    let etag = Etag::new(format!("{id}.{key}"));
+    let variant = version.variant().map(|at| format!("{}.", at.id));
+    let etag = Etag::new(format!("{id}.{}{key}", variant.unwrap_or_default()));
     let mut response = match etag.weigh(request) {
         Verdict::NotModified => {
             let mut response = hyper::Response::new(Body::empty());

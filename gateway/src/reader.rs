@@ -18,6 +18,7 @@ use lode_node::{
     command::{Failure, FailureKind},
     fetch::{Fetcher, Of},
     read::{ChunkSource, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
+    variants::{self, Opener, VariantAt},
 };
 use lode_store::{
     ChunkHash, PublisherId, VersionId,
@@ -35,6 +36,9 @@ use crate::{
 
 /// The version whose bytes these are.
 const VERSION: HeaderName = HeaderName::from_static("lode-version");
+/// The variant of it that these bytes are, and the recipe that makes it.
+const VARIANT: HeaderName = HeaderName::from_static("lode-variant");
+const RECIPE: HeaderName = HeaderName::from_static("lode-recipe");
 /// The versions that signers disagree about, where a ref forked and the last common one is served.
 const FORK: HeaderName = HeaderName::from_static("lode-fork");
 
@@ -67,6 +71,8 @@ struct Asked {
     publisher: String,
     model: String,
     rev: Option<String>,
+    /// What stands behind the colon of the rev.
+    variant: Option<String>,
 }
 
 impl Asked {
@@ -75,12 +81,15 @@ impl Asked {
             publisher: params.get("publisher").to_owned(),
             model: params.get("model").to_owned(),
             rev: None,
+            variant: None,
         }
     }
 
     fn version(params: &Params) -> Self {
+        let (rev, variant) = split_variant(params.get("rev"));
         Self {
-            rev: Some(params.get("rev").to_owned()),
+            rev: Some(rev.to_owned()),
+            variant: variant.map(str::to_owned),
             ..Self::model(params)
         }
     }
@@ -109,6 +118,8 @@ pub struct OpenVersion {
     version: VersionBytes,
     tree: Arc<Tree>,
     fork: Vec<VersionId>,
+    /// The variant of it that is asked for.
+    variant: Option<Arc<VariantAt>>,
 }
 
 impl Scope for Read {
@@ -217,14 +228,23 @@ impl Reader {
     /// 404 when nobody has it or the caller may not see it; 503 when its documents are nowhere to be had.
     pub async fn version(&self, params: &Params) -> Result<OpenVersion, Problem> {
         let asked = Asked::version(params);
-        let lacking = match self.find_version(&asked).await? {
+        let mut version = self.stored_version(&asked).await?;
+        if let Some(name) = &asked.variant {
+            let recipe = variants::recipe(name, &version.tree)?;
+            version.variant = Some(version.opener().variant(recipe).await?);
+        }
+        Ok(version)
+    }
+
+    async fn stored_version(&self, asked: &Asked) -> Result<OpenVersion, Problem> {
+        let lacking = match self.find_version(asked).await? {
             Ok(found) => return Ok(found),
             Err(lacking) => lacking,
         };
-        if !self.learn(&asked).await? {
+        if !self.learn(asked).await? {
             return Err(lacking);
         }
-        self.find_version(&asked).await?
+        self.find_version(asked).await?
     }
 
     /// The version that is here, or what to say if nobody else has it.
@@ -383,6 +403,7 @@ impl Reader {
             version,
             tree,
             fork,
+            variant: None,
         }))
     }
 }
@@ -473,11 +494,33 @@ impl OpenVersion {
         &self.fork
     }
 
+    /// The variant of it that was asked for, if one was.
+    pub fn variant(&self) -> Option<&Arc<VariantAt>> {
+        self.variant.as_ref()
+    }
+
+    /// Opens its variants.
+    pub fn opener(&self) -> Opener {
+        let reader = &self.model.reader;
+        Opener::new(
+            reader.reads.clone(),
+            reader.fetcher.clone(),
+            self.of(),
+            self.version.doc.tree,
+            Arc::clone(&self.tree),
+        )
+    }
+
     /// Says in a head which version this is, and what signers say instead who disagree about its ref.
     pub fn mark(&self, headers: &mut HeaderMap) {
         let text =
             |text: String| HeaderValue::try_from(text).expect("hex digits are visible ASCII");
         headers.insert(VERSION, text(self.id().to_hex()));
+        if let Some(variant) = &self.variant {
+            headers.insert(VARIANT, text(variant.id.to_hex()));
+            let recipe = String::from_utf8_lossy(&variant.recipe.encode()).into_owned();
+            headers.insert(RECIPE, text(recipe));
+        }
         if !self.fork.is_empty() {
             let fork: Vec<String> = self.fork.iter().map(|id| id.to_hex()).collect();
             headers.insert(FORK, text(fork.join(", ")));
@@ -486,7 +529,7 @@ impl OpenVersion {
 
     /// Whether `rev` names this version and can never name another.
     pub fn is_pinned_by(&self, rev: &str) -> bool {
-        rev.parse() == Ok(self.id())
+        split_variant(rev).0.parse() == Ok(self.id())
     }
 
     /// Opens one of its files.
@@ -527,6 +570,9 @@ impl OpenVersion {
     /// # Errors
     /// 503 when a header is nowhere to be had.
     pub async fn layout(&self) -> Result<Arc<Layout>, Problem> {
+        if let Some(variant) = &self.variant {
+            return Ok(Arc::clone(variant.layout()));
+        }
         let reads = self.model.reader.reads.clone();
         let tree = self.version.doc.tree;
         let held = blocking(move || match reads.layout(tree) {
@@ -546,6 +592,14 @@ impl OpenVersion {
             model: self.model.at.model.clone(),
             version: self.version.id,
         }
+    }
+}
+
+/// The rev and the variant of `REV:VARIANT`.
+fn split_variant(rev: &str) -> (&str, Option<&str>) {
+    match rev.rsplit_once(':') {
+        Some((rev, variant)) => (rev, Some(variant)),
+        None => (rev, None),
     }
 }
 

@@ -5,6 +5,8 @@
 #[path = "common/client.rs"]
 #[allow(dead_code)]
 mod client;
+#[path = "../../quantize/tests/models/mod.rs"]
+mod models;
 #[path = "common/origin.rs"]
 mod origin;
 #[path = "../../node/tests/common/published.rs"]
@@ -198,6 +200,66 @@ async fn a_node_without_bytes_answers_every_route_as_its_peer_would() {
         .bytes(&format!("/lode/v1/chunks/{hash}/outboard"), &[])
         .await;
     assert!(status == 200 && pairs == outboard::compute(&setup.big[at..]).1);
+    setup.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_range_of_a_variant_is_made_of_what_a_peer_has_of_its_base() {
+    let mut setup = setup(1).await;
+    let mut file = models::Gguf::default();
+    file.text("general.architecture", "llama")
+        .random("blk.0.ffn_up.weight", models::Type::Bf16, &[512, 2048])
+        .random("blk.1.ffn_up.weight", models::Type::Bf16, &[512, 2048]);
+    let files = [("model.gguf", Held::Whole, &file.bytes()[..])];
+    let refs = ["heads/main", "tags/v1"];
+    let version = setup.home.push("gg", &files, &[], &refs);
+    let publisher = setup.home.publisher;
+    let url = |rest: &str| format!("/lode/v1/models/{publisher}/gg/v1:q4_k_m{rest}");
+    let before = setup.sent();
+    let (status, part) = setup
+        .bytes(
+            &url("/files/model.gguf"),
+            &[("range", "bytes=300000-304095")],
+        )
+        .await;
+    assert_eq!((status, part.len()), (206, 4096));
+    let cost = setup.sent() - before;
+    assert!(cost < 200 * 1024, "4 KiB of a variant cost {cost} bytes");
+    let mut head = over_http(setup.address, Method::HEAD, &url("/files/model.gguf"), &[]).await;
+    assert_eq!(head.header("lode-version"), Some(&version.to_hex()[..]));
+    assert!(head.header("lode-recipe").unwrap().contains("q4_k_m"));
+    let etag = head.header("etag").unwrap().to_owned();
+    let len: usize = head.header("content-length").unwrap().parse().unwrap();
+    assert!(head.bytes().await.unwrap().is_empty());
+    let (status, whole) = setup.bytes(&url("/files/model.gguf"), &[]).await;
+    assert_eq!((status, whole.len()), (200, len));
+    assert!(
+        whole[300_000..304_096] == part,
+        "a range is not that part of the whole"
+    );
+    let conditional = [("if-none-match", &etag[..])];
+    let (status, _) = setup.bytes(&url("/files/model.gguf"), &conditional).await;
+    assert_eq!(status, 304);
+    let mut rows = setup
+        .get(&url("/tensors/blk.1.ffn_up.weight?rows=3..5"), &[])
+        .await;
+    assert_eq!(rows.header("lode-dtype"), Some("Q4_K"));
+    let at: usize = rows.header("lode-offset").unwrap().parse().unwrap();
+    let bytes = rows.bytes().await.unwrap();
+    assert_eq!(bytes.len(), 2 * 2048 / 256 * 144);
+    assert!(bytes == whole[at..at + bytes.len()]);
+    let mut list = setup.get(&url("/files"), &[]).await;
+    assert_eq!(list.json().await["files"][0]["size"], len);
+    let plain = |rest: &str| format!("/lode/v1/models/{publisher}/gg/v1{rest}");
+    let mut list = setup.get(&plain("/variants"), &[]).await;
+    let list = list.json().await;
+    let rows = list["variants"].as_array().unwrap().clone();
+    let row = rows.iter().find(|row| row["name"] == "q4_k_m").unwrap();
+    assert_eq!(row["size"], len);
+    let unknown = format!("/lode/v1/models/{publisher}/gg/v1:q9/files");
+    let (status, body) = setup.bytes(&unknown, &[]).await;
+    assert_eq!(status, 404);
+    assert!(String::from_utf8_lossy(&body).contains("q4_k_m"));
     setup.end().await;
 }
 

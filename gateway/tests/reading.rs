@@ -664,7 +664,7 @@ async fn every_route_is_in_the_documents() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 16);
+    assert_eq!(routes, 17);
 }
 
 #[tokio::test]

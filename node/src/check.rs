@@ -8,6 +8,7 @@ use crate::{
     EventSink, Node,
     command::{Checked, Failure, Finding, Outcome},
     resolve,
+    variants::kept,
 };
 
 /// Bytes of a chunk that are read at a time.
@@ -35,7 +36,22 @@ pub(crate) fn verify(node: &Node, name: &str, events: &EventSink) -> Result<Outc
                 log.as_ref()
                     .is_some_and(|log| log.ever_authorised(key, Operation::Push, &found.model))
             });
-            if !valid {
+            let made = kept::made_from(&version);
+            if let (false, Some((base, recipe))) = (valid, &made) {
+                let signers: Vec<String> = signatures
+                    .verified()
+                    .into_iter()
+                    .map(|key| key.to_string())
+                    .collect();
+                checked.findings.push(Finding {
+                    level: "warning".to_owned(),
+                    text: format!(
+                        "that this is {recipe} of {base} is claimed by {}, not by its publisher",
+                        signers.join(", ")
+                    ),
+                    advice: Some("`lode variant check` compares it with the recipe".to_owned()),
+                });
+            } else if !valid {
                 checked.findings.push(Finding {
                     level: "corrupt".to_owned(),
                     text: format!("no signature of version {} is its publisher's", found.id),

@@ -80,6 +80,12 @@ pub enum Command {
     Pause { name: Option<String> },
     /// Lets pulls go on that were held back.
     Resume { name: Option<String> },
+    /// Lists the variants of a version with their sizes.
+    VariantLs { name: String },
+    /// Makes a variant and keeps it as chunks under a signed claim.
+    VariantMake { name: String, from: Vec<String> },
+    /// Compares groups of a kept variant, chosen at random, with what the recipe makes.
+    VariantCheck(VariantCheck),
     /// Says what the node is doing: peers, rates, downloads, disk.
     Status,
     /// Checks the home; with `rebuild`, makes the index anew from the logs and sidecars.
@@ -121,7 +127,7 @@ pub struct Push {
 /// `lode pull`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pull {
-    /// `alias/model[@rev]`.
+    /// `alias/model[@rev][:variant]`.
     pub name: String,
     /// Absolute path of the folder to write to; the store alone when absent.
     pub to: Option<String>,
@@ -151,6 +157,18 @@ pub struct Pull {
     /// Takes no bytes over plain TCP.
     #[serde(default)]
     pub no_lan: bool,
+}
+
+/// `lode variant check`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VariantCheck {
+    /// `alias/model[@rev]:variant`.
+    pub name: String,
+    /// Tickets of peers whose claims are checked.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Groups of 16 KiB to compare.
+    pub groups: u32,
 }
 
 /// Something that happened on the way to the [`Reply`]. For people and progress bars.
@@ -259,6 +277,11 @@ pub enum Outcome {
         version: String,
         tensors: Vec<TensorRow>,
     },
+    /// [`Command::VariantLs`].
+    Variants {
+        version: String,
+        variants: Vec<VariantRow>,
+    },
     /// [`Command::Path`].
     Path { path: String },
     /// [`Command::Log`].
@@ -282,7 +305,7 @@ pub enum Outcome {
         containers: u64,
         dry_run: bool,
     },
-    /// [`Command::Verify`] and [`Command::Scrub`].
+    /// [`Command::Verify`], [`Command::Scrub`] and [`Command::VariantCheck`].
     Checked(Checked),
     /// [`Command::Share`].
     Ticket { ticket: String, public: bool },
@@ -390,6 +413,34 @@ pub struct FileRow {
     /// The BLAKE3 of the whole file, if it was pushed with `--file-roots`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+}
+
+/// One variant of a version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct VariantRow {
+    /// What stands behind the colon of a name.
+    pub name: String,
+    /// From which format to which.
+    pub method: String,
+    /// The rule set that it is made under.
+    pub rules: String,
+    /// Its id: of the tree and the recipe.
+    pub variant: Option<String>,
+    /// Size of all its files.
+    pub size: u64,
+    /// Size of those that are made on demand; the others are the version's own.
+    pub size_made: u64,
+    /// Files.
+    pub files: u64,
+    /// The version that this home keeps of it.
+    pub kept: Option<String>,
+    /// The version that the publisher says it is.
+    pub claimed: Option<String>,
+    /// Whether these two are not the same.
+    #[serde(default)]
+    pub disagree: bool,
+    /// Why it cannot be made.
+    pub refused: Option<String>,
 }
 
 /// One tensor of a version.

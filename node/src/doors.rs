@@ -34,6 +34,7 @@ use lode_store::{
 use crate::{
     publisher::now,
     receiving::{OpenReceived, Receiving},
+    variants::kept,
 };
 
 /// Chunk hashes whose models were looked up lately: how many are remembered.
@@ -370,8 +371,21 @@ impl AccessView for StoreDoors {
 }
 
 /// Whether records of this home tie a version to its model: a signed ref names it or a version that
-/// follows from it, or a key of the publisher signed it.
+/// follows from it, or a key of the publisher signed it; or it is a variant that was made here of such a one.
 pub(crate) fn vouched_here(
+    store: &Store,
+    publisher: &PublisherId,
+    model: &str,
+    version: &VersionId,
+) -> bool {
+    if vouched_by_records(store, publisher, model, version) {
+        return true;
+    }
+    let base = kept::made_here_from(store, version);
+    base.is_some_and(|base| vouched_by_records(store, publisher, model, &base))
+}
+
+fn vouched_by_records(
     store: &Store,
     publisher: &PublisherId,
     model: &str,

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use lode_store::Store;
+use lode_store::{Store, name::NameRev};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     network::{Network, NetworkOptions},
     publisher, pull, push,
     read::Reads,
-    refs, remove, share, status,
+    refs, remove, resolve, share, status, variants,
 };
 
 /// How a home is opened.
@@ -180,6 +180,35 @@ impl Node {
                     .await
             }
             Command::Pull(request) => Box::pin(pull::pull(self, request, &events)).await,
+            Command::VariantLs { name } => variants::list::list(self, &name).await,
+            Command::VariantMake { name, from } => {
+                Box::pin(pull::make(self, name, from, &events)).await
+            }
+            Command::VariantCheck(request) => {
+                Box::pin(variants::check::check(self, &request, &events)).await
+            }
+            Command::Ls { name: Some(name) } => match self.unkept(&name).await? {
+                Some(name) => variants::list::files(self, &name).await,
+                None => self.blocking(move |node| models::files(node, &name)).await,
+            },
+            Command::Tensors { name } => match self.unkept(&name).await? {
+                Some(name) => variants::list::tensors(self, &name).await,
+                None => {
+                    self.blocking(move |node| models::tensors(node, &name))
+                        .await
+                }
+            },
+            Command::Show { name } => match self.unkept(&name).await? {
+                Some(name) => variants::list::show(self, &name).await,
+                None => self.blocking(move |node| models::show(node, &name)).await,
+            },
+            Command::Lineage { name } => match self.unkept(&name).await? {
+                Some(name) => variants::list::lineage(self, &name).await,
+                None => {
+                    self.blocking(move |node| lineage::lineage(node, &name))
+                        .await
+                }
+            },
             Command::Share {
                 name,
                 expires_seconds,
@@ -196,6 +225,20 @@ impl Node {
         }
     }
 
+    /// The name of a variant that no version is kept of: what there is to say of it is made.
+    async fn unkept(&self, name: &str) -> Result<Option<NameRev>, Failure> {
+        let name: NameRev = name.parse()?;
+        if name.variant.is_none() {
+            return Ok(None);
+        }
+        let found = {
+            let name = name.clone();
+            self.blocking(move |node| Ok(resolve::version(node, &name)))
+                .await?
+        };
+        Ok(found.is_err().then_some(name))
+    }
+
     /// Ends connections and waits for what was started.
     pub async fn shutdown(&self) {
         if let Some(network) = self.inner.network.get() {
@@ -208,13 +251,9 @@ impl Node {
 fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcome, Failure> {
     match command {
         Command::Ls { name: None } => models::list(node),
-        Command::Ls { name: Some(name) } => models::files(node, &name),
-        Command::Show { name } => models::show(node, &name),
-        Command::Tensors { name } => models::tensors(node, &name),
         Command::Path { name } => models::path(node, &name),
         Command::Log { name } => models::log(node, &name),
         Command::Diff { from, to, stats } => diff::diff(node, &from, &to, stats, events),
-        Command::Lineage { name } => lineage::lineage(node, &name),
         Command::Tag { name, tag, force } => refs::tag(node, &name, &tag, force),
         Command::Branches { name } => refs::list(node, &name),
         Command::BranchSet { name, branch } => refs::set_branch(node, &name, &branch),
@@ -230,6 +269,13 @@ fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcom
         Command::Key { create } => publisher::key(node, create),
         Command::Push(_)
         | Command::Pull(_)
+        | Command::Ls { .. }
+        | Command::Show { .. }
+        | Command::Tensors { .. }
+        | Command::Lineage { .. }
+        | Command::VariantLs { .. }
+        | Command::VariantMake { .. }
+        | Command::VariantCheck(_)
         | Command::Share { .. }
         | Command::Status
         | Command::Pause { .. }

@@ -7,13 +7,13 @@
 pub(crate) mod documents;
 mod limits;
 mod listen;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod records;
 mod select;
 mod slice_manifest;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use lode_store::{
     PublisherId, VersionId,
@@ -21,12 +21,14 @@ use lode_store::{
     name::{Name, NameRev, PublisherName, Rev},
     refs::RefState,
     ticket::Ticket,
+    tree::File,
 };
 
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind, Outcome, Pull, Pulled},
     publisher, resolve,
+    variants::{self, VariantPull},
 };
 use documents::Documents;
 use records::Peers;
@@ -40,25 +42,49 @@ pub(crate) async fn pull(
 ) -> Result<Outcome, Failure> {
     events.start("pull", &request.name);
     tokio::select! {
-        outcome = run(node, &request, events) => outcome,
+        outcome = run(node, &request, false, events) => outcome,
         () = events.cancel_token().cancelled() => Err(Failure::cancelled()),
     }
 }
 
-async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome, Failure> {
-    let name: NameRev = request.name.parse()?;
-    if let Some(variant) = &name.variant {
-        return Err(Failure::refused(format!(
-            "this release makes no variants, so none named {variant:?}"
-        ))
-        .advise("leave out the `:VARIANT`"));
+/// `lode variant make`: makes a variant in the store, whatever others say that it is.
+pub(crate) async fn make(
+    node: &Node,
+    name: String,
+    from: Vec<String>,
+    events: &EventSink,
+) -> Result<Outcome, Failure> {
+    events.start("make", &name);
+    if name.parse::<NameRev>()?.variant.is_none() {
+        return Err(Failure::usage("which variant is to be made?")
+            .advise("write NAME@REV:VARIANT; `lode variant ls NAME` lists them"));
     }
+    let request = Pull {
+        name,
+        from,
+        ..Pull::default()
+    };
+    tokio::select! {
+        outcome = run(node, &request, true, events) => outcome,
+        () = events.cancel_token().cancelled() => Err(Failure::cancelled()),
+    }
+}
+
+/// `anew` makes a variant even where it could be fetched.
+async fn run(
+    node: &Node,
+    request: &Pull,
+    anew: bool,
+    events: &EventSink,
+) -> Result<Outcome, Failure> {
+    let name: NameRev = request.name.parse()?;
     let tickets = request
         .from
         .iter()
         .map(|text| text.parse::<Ticket>())
         .collect::<Result<Vec<_>, _>>()?;
-    let selector = Selector::of(request)?;
+    // Checked before anybody is asked for anything.
+    Selector::of(request)?;
     let publisher = publisher_of(node, &name.name, &tickets, events)?;
     let model = name.name.model.clone();
     let peers = Peers::meet(node, &publisher, &model, &tickets, events).await?;
@@ -68,65 +94,166 @@ async fn run(node: &Node, request: &Pull, events: &EventSink) -> Result<Outcome,
     let heard = peers.take_records(node, &publisher, &model, events).await?;
     let version = choose(node, &name, publisher, &tickets, heard)?;
     let documents = Documents::fetch(node, &peers, publisher, &model, version).await?;
-    let planned = match &selector {
-        None => documents.plan_files(node, &peers, request).await?,
-        Some(selector) => {
-            let selection = Selection {
+    let (version, received) = match &name.variant {
+        None => {
+            let receiving = Receiving {
                 node,
                 peers: &peers,
-                documents: &documents,
                 request,
-                selector,
                 events,
+                publisher,
+                model: &model,
+                version,
+                documents: &documents,
+                folder: request.to.as_deref().map(Path::new),
+                files: None,
             };
-            selection.plan(publisher, &model, version).await?
+            (version, receiving.run().await?)
+        }
+        Some(variant) => {
+            let pull = VariantPull {
+                node,
+                peers: &peers,
+                request,
+                events,
+                publisher,
+                model: &model,
+                base: version,
+                documents: &documents,
+                recipe: variants::recipe(variant, &documents.tree)?,
+                anew,
+            };
+            Box::pin(pull.run()).await?
         }
     };
-    let target = request.to.as_ref().map(PathBuf::from);
-    let size = planned.iter().map(|file| file.len).sum();
-    let size_full = documents.tree.files().iter().map(|file| file.size).sum();
-    let files = planned.len() as u64;
-    let job = transfer::Job {
-        node,
-        peers: &peers,
-        version,
-        tree: &documents.tree,
-        folder: target.as_deref(),
-        request,
-        events,
-    };
-    // Until it is kept, others may read of it what has come.
-    let network = node.network_if_up();
-    let _pulling = network.map(|network| network.receiving().pull(version));
-    let transferred = job.run(planned).await?;
-    if !request.dry_run {
-        node.blocking(move |node| {
-            let kept = node.store().local_get(&local::keep_key(&version))?;
-            let own = kept
-                .and_then(|value| Keep::decode(&value))
-                .is_some_and(|keep| keep.own);
-            Ok(node
-                .store()
-                .local_set(&local::keep_key(&version), &Keep::now(own).encode())?)
-        })
-        .await?;
+    let mut shown = publisher::shown_name(node, &publisher, &model)?;
+    if let Some(rev) = &name.rev {
+        shown.push_str(&format!("@{rev}"));
     }
-    let shown = publisher::shown_name(node, &publisher, &model)?;
+    if let Some(variant) = &name.variant {
+        shown.push_str(&format!(":{variant}"));
+    }
     Ok(Outcome::Pulled(Pulled {
-        name: name
-            .rev
-            .as_ref()
-            .map_or_else(|| shown.clone(), |rev| format!("{shown}@{rev}")),
+        name: shown,
         version: version.to_hex(),
-        path: transferred.path,
-        files,
-        size,
-        size_full,
-        size_fetched: transferred.fetched,
-        size_held: transferred.held,
-        providers: transferred.providers,
+        path: received.path,
+        files: received.files,
+        size: received.size,
+        size_full: received.size_full,
+        size_fetched: received.fetched,
+        size_held: received.held,
+        providers: received.providers,
         dry_run: request.dry_run,
     }))
+}
+
+/// A version of which files, or parts of files, are brought to their place.
+pub(crate) struct Receiving<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) peers: &'a Peers,
+    pub(crate) request: &'a Pull,
+    pub(crate) events: &'a EventSink,
+    pub(crate) publisher: PublisherId,
+    pub(crate) model: &'a str,
+    pub(crate) version: VersionId,
+    pub(crate) documents: &'a Documents,
+    /// Where they go; the store alone when absent.
+    pub(crate) folder: Option<&'a Path>,
+    /// These files as they are, whatever the request says.
+    pub(crate) files: Option<Vec<&'a File>>,
+}
+
+/// What was brought.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// The folder, or the file when it is one; nothing when it stays in the store.
+    pub(crate) path: Option<String>,
+    /// Files that were asked for.
+    pub(crate) files: u64,
+    /// Bytes of them.
+    pub(crate) size: u64,
+    /// Bytes of the whole version.
+    pub(crate) size_full: u64,
+    /// Bytes that peers sent.
+    pub(crate) fetched: u64,
+    /// Bytes that were here already.
+    pub(crate) held: u64,
+    /// Peers that sent some.
+    pub(crate) providers: u32,
+}
+
+impl Received {
+    /// Adds what moved for another part of the same pull.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.fetched += other.fetched;
+        self.held += other.held;
+        self.providers = self.providers.max(other.providers);
+    }
+}
+
+impl Receiving<'_> {
+    /// Brings all that is asked for to its place, and keeps the version.
+    pub(crate) async fn run(&self) -> Result<Received, Failure> {
+        let (node, request, version) = (self.node, self.request, self.version);
+        let planned = match (&self.files, Selector::of(request)?) {
+            (Some(files), _) => {
+                let files = files.clone();
+                self.documents.whole(node, self.peers, files).await?
+            }
+            (None, None) => self.documents.plan_files(node, self.peers, request).await?,
+            (None, Some(selector)) => {
+                let selection = Selection {
+                    node,
+                    peers: self.peers,
+                    documents: self.documents,
+                    request,
+                    selector: &selector,
+                    events: self.events,
+                };
+                selection.plan(self.publisher, self.model, version).await?
+            }
+        };
+        let size = planned.iter().map(|file| file.len).sum();
+        let size_full = self.documents.tree.files().iter().map(|file| file.size);
+        let size_full = size_full.sum();
+        let files = planned.len() as u64;
+        let job = transfer::Job {
+            node,
+            peers: self.peers,
+            version,
+            tree: &self.documents.tree,
+            folder: self.folder,
+            request,
+            events: self.events,
+        };
+        // Until it is kept, others may read of it what has come.
+        let network = node.network_if_up();
+        let _pulling = network.map(|network| network.receiving().pull(version));
+        let transferred = job.run(planned).await?;
+        if !request.dry_run {
+            node.blocking(move |node| keep(node, version)).await?;
+        }
+        Ok(Received {
+            path: transferred.path,
+            files,
+            size,
+            size_full,
+            fetched: transferred.fetched,
+            held: transferred.held,
+            providers: transferred.providers,
+        })
+    }
+}
+
+/// Notes that a version is kept.
+fn keep(node: &Node, version: VersionId) -> Result<(), Failure> {
+    let kept = node.store().local_get(&local::keep_key(&version))?;
+    let own = kept
+        .and_then(|value| Keep::decode(&value))
+        .is_some_and(|keep| keep.own);
+    Ok(node
+        .store()
+        .local_set(&local::keep_key(&version), &Keep::now(own).encode())?)
 }
 
 /// Whose model is meant. A ticket binds an unbound alias, and that is said aloud; it never moves one.

@@ -28,8 +28,11 @@ use lode_store::{
 };
 use lode_tensors::{ByteRange, Header, ParseError};
 
-use crate::command::{Failure, FailureKind};
-use cache::Cache;
+use crate::{
+    command::{Failure, FailureKind},
+    variants,
+};
+pub(crate) use cache::Cache;
 use file::FileMap;
 pub(crate) use file::Part;
 
@@ -45,7 +48,10 @@ pub struct Reads {
     caches: Arc<Caches>,
 }
 
-struct Caches {
+/// What was decoded, laid out or made a moment ago.
+pub(crate) struct Caches {
+    pub(crate) variants: variants::Variants,
+    pub(crate) blocks: variants::Blocks,
     trees: Cache<TreeId, Tree>,
     maps: Cache<(ChunkHash, ChunkHash), FileMap>,
     layouts: Cache<TreeId, Layout>,
@@ -126,6 +132,8 @@ impl Reads {
     /// Reads what `store` holds.
     pub fn new(store: Store) -> Self {
         let caches = Caches {
+            variants: variants::variants(),
+            blocks: variants::Blocks::default(),
             trees: Cache::new(limits::TREES_BYTES_MAX),
             maps: Cache::new(limits::MAPS_BYTES_MAX),
             layouts: Cache::new(limits::LAYOUTS_BYTES_MAX),
@@ -135,6 +143,11 @@ impl Reads {
             store,
             caches: Arc::new(caches),
         }
+    }
+
+    /// What was decoded, laid out or made a moment ago.
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// The store.

@@ -9,7 +9,12 @@ use lode_store::{
     tree::Tree,
 };
 
-use crate::{Node, command::Failure, publisher};
+use crate::{
+    Node,
+    command::Failure,
+    publisher,
+    variants::{self, kept},
+};
 
 /// A version as a name found it.
 #[derive(Debug, Clone)]
@@ -27,14 +32,25 @@ pub(crate) fn kept(node: &Node) -> Result<Vec<VersionId>, Failure> {
     Ok(node.store().kept()?.into_iter().map(|(id, _)| id).collect())
 }
 
-/// The version that `name` means here; `main` without a rev.
+/// The version that `name` means here; `main` without a rev. With a variant, the version that is kept of it.
 pub(crate) fn version(node: &Node, name: &NameRev) -> Result<Found, Failure> {
-    if let Some(variant) = &name.variant {
-        return Err(Failure::refused(format!(
-            "this release makes no variants, so none named {variant:?}"
+    let base = base(node, name)?;
+    let Some(variant) = &name.variant else {
+        return Ok(base);
+    };
+    let recipe = variants::recipe(variant, &*tree(node, base.id)?)?;
+    let claims = kept::claims(node, &base.publisher, &base.model, &base.id, &recipe)?;
+    let own = claims.own.ok_or_else(|| {
+        Failure::not_found(format!(
+            "no bytes of {name} are kept here: it is made when it is read"
         ))
-        .advise("leave out the `:VARIANT`"));
-    }
+        .advise(format!("`lode variant make {name}` keeps it"))
+    })?;
+    Ok(Found { id: own, ..base })
+}
+
+/// The version that `name` means here, whatever variant of it.
+pub(crate) fn base(node: &Node, name: &NameRev) -> Result<Found, Failure> {
     let publisher = publisher::resolve(node, &name.name.publisher)?;
     let rev = name
         .rev

@@ -27,7 +27,8 @@ pub(crate) async fn share(
     let network = node.network().await?;
     let addrs = vec![network.ticket_addr()];
     node.blocking(move |node| {
-        let found = resolve::version(node, &name)?;
+        // A ticket is for the version: whoever has it makes its variants, or finds those that are kept.
+        let found = resolve::base(node, &name)?;
         let set = node.store().ref_set(&found.publisher, &found.model)?;
         let full = match &name.rev {
             Some(Rev::Ref(short)) => set.resolve_short(short).map(|(full, _)| full),

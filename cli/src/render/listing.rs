@@ -1,10 +1,10 @@
 //! Tables of models, files, tensors, refs and aliases.
 
-use lode_node::command::{AliasRow, FileRow, ModelRow, RefRow, TensorRow};
+use lode_node::command::{AliasRow, FileRow, ModelRow, RefRow, TensorRow, VariantRow};
 
 use super::Text;
 use crate::style::Side::{Left, Right};
-use crate::style::{Style, Table, short};
+use crate::style::{Style, Table, clean, short};
 use crate::units::{ago, count, plural, size};
 
 pub(super) fn models(models: &[ModelRow], style: Style, now: u64) -> Text {
@@ -110,6 +110,52 @@ pub(super) fn tensors(version: &str, tensors: &[TensorRow], style: Style) -> Tex
             count(parameters),
             size(tensors.iter().map(|tensor| tensor.size).sum())
         ),
+    }
+}
+
+pub(super) fn variants(version: &str, variants: &[VariantRow], style: Style) -> Text {
+    let mut table = Table::new(&[
+        ("VARIANT", Left),
+        ("SIZE", Right),
+        ("MADE", Right),
+        ("FORMAT", Left),
+        ("KEPT", Left),
+    ]);
+    let mut refused = String::new();
+    for row in variants {
+        if let Some(why) = &row.refused {
+            refused.push_str(&format!("{}: {}\n", clean(&row.name), clean(why)));
+            continue;
+        }
+        let kept = match (&row.kept, &row.claimed) {
+            _ if row.disagree => "claims disagree",
+            (Some(_), Some(_)) => "here, claimed",
+            (Some(_), None) => "here",
+            (None, Some(_)) => "claimed",
+            (None, None) => "",
+        };
+        let format = row.method.rsplit_once("-to-").map_or("", |(_, to)| to);
+        table.row([
+            row.name.clone(),
+            size(row.size),
+            if row.size_made == row.size {
+                String::new()
+            } else {
+                size(row.size_made)
+            },
+            format.to_owned(),
+            kept.to_owned(),
+        ]);
+    }
+    let made = variants.iter().filter(|row| row.refused.is_none()).count();
+    let note = format!(
+        "version {}: {}, made when they are read\n{refused}",
+        short(version),
+        plural(made as u64, "variant")
+    );
+    Text {
+        result: table.text(style),
+        note,
     }
 }
 

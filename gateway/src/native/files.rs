@@ -10,7 +10,7 @@ use lode_store::tree::Mode;
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::{hex, json_list};
+use super::{hex, json_list, variants};
 use crate::{
     answer::{Answer, Problem, json},
     condition::Etag,
@@ -48,6 +48,10 @@ struct FileRow<'a> {
 /// `GET /lode/v1/models/{publisher}/{model}/{rev}/files`
 pub(super) async fn list(reader: Reader, request: Request) -> Answer {
     let version = reader.version(&request.params).await?;
+    if let Some(variant) = version.variant() {
+        let rows = variants::rows(Arc::clone(variant));
+        return json_list(&version, &request.headers, "files", rows);
+    }
     let tree = Arc::clone(version.tree());
     let rows = (0..tree.files().len()).map(move |at| {
         let file = &tree.files()[at];
@@ -78,7 +82,15 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
 
 async fn open(reader: &Reader, params: &Params) -> Result<Content, Problem> {
     let version = reader.version(params).await?;
-    let (open, link) = find(&version, params.get("path")).await?;
+    let (rev, path) = (params.get("rev"), params.get("path"));
+    if let Some(variant) = version.variant() {
+        let (at, file) = variant.file(path).ok_or_else(|| absent(path))?;
+        if file.same_as(version.tree()).is_none() {
+            let headers = HeaderMap::new();
+            return variants::content(&version, variant, at, None, rev, headers).await;
+        }
+    }
+    let (open, link) = find(&version, path).await?;
     let file = open.file();
     let mut headers = HeaderMap::new();
     version.mark(&mut headers);
@@ -94,7 +106,7 @@ async fn open(reader: &Reader, params: &Params) -> Result<Content, Problem> {
         len: file.len(),
         etag: Etag::new(hex(file.sha256())),
         content_type,
-        immutable: version.is_pinned_by(params.get("rev")),
+        immutable: version.is_pinned_by(rev),
         headers,
         source: Arc::new(open),
     })
@@ -122,6 +134,12 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
         next: Option<u64>,
     }
     let version = reader.version(&request.params).await?;
+    if version.variant().is_some() {
+        return Err(Problem::not_found(
+            "the files of a variant are made on demand and have no chunks",
+        )
+        .advise("leave out the `:VARIANT`: the chunks are those of the version's own files"));
+    }
     let (open, _) = find(&version, request.params.get("path")).await?;
     let file = open.file();
     let bound = |key: &str, absent: u64| match request.target.query(key) {
@@ -157,6 +175,11 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
     Ok(response)
 }
 
+fn absent(path: &str) -> Problem {
+    Problem::not_found(format!("there is no file {path:?} in this version"))
+        .advise("its files are listed at ../files")
+}
+
 /// The most links that lead from one to the next.
 const LINKS_MAX: usize = 16;
 
@@ -166,10 +189,7 @@ async fn find(version: &OpenVersion, path: &str) -> Result<(OpenFile, Option<Str
     let mut links = 0;
     loop {
         let Some(file) = version.tree().file(&path) else {
-            return Err(
-                Problem::not_found(format!("there is no file {path:?} in this version"))
-                    .advise("its files are listed at ../files"),
-            );
+            return Err(absent(&path));
         };
         let reader = version.reader(file.clone()).await?;
         if file.mode != Mode::Link {
@@ -205,7 +225,7 @@ fn follow(path: &str, target: &[u8]) -> Option<String> {
 /// The media type for a name, and whether a browser may show it.
 ///
 /// Only types that cannot run in a browser: a model's files are not ours.
-fn media_type(path: &str) -> (&'static str, bool) {
+pub(super) fn media_type(path: &str) -> (&'static str, bool) {
     let extension = path
         .rsplit_once('.')
         .map(|(_, extension)| extension.to_ascii_lowercase());
@@ -219,7 +239,7 @@ fn media_type(path: &str) -> (&'static str, bool) {
 }
 
 /// `Content-Disposition` (RFC 6266) with the file's own name.
-fn disposition(path: &str, shown: bool) -> HeaderValue {
+pub(super) fn disposition(path: &str, shown: bool) -> HeaderValue {
     let name = path.rsplit('/').next().unwrap_or(path);
     let plain: String = name
         .chars()

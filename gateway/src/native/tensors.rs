@@ -10,7 +10,7 @@ use lode_node::read::{TensorAt, parse_rows};
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::{files::ascii, hex, json_list};
+use super::{files::ascii, hex, json_list, variants};
 use crate::{
     answer::{Answer, Problem},
     condition::Etag,
@@ -89,18 +89,24 @@ async fn open(reader: &Reader, params: &Params, target: &Target) -> Result<Conte
         .find(params.get("name"), target.query("file"))
         .map_err(Problem::from)?;
     let (range, shape) = chosen(tensor, target.query("rows"))?;
-    let stored = version
-        .tree()
-        .file(&file.path)
-        .ok_or_else(|| Problem::not_found("the tensor's file is not in this version"))?;
-    let source = version.reader(stored.clone()).await?;
     let mut headers = HeaderMap::new();
-    version.mark(&mut headers);
     headers.insert(DTYPE, ascii(tensor.dtype.to_string()));
     headers.insert(SHAPE, ascii(shape_text(&shape)));
     let path: Vec<String> = file.path.split('/').map(encode_segment).collect();
     headers.insert(FILE, ascii(path.join("/")));
     headers.insert(OFFSET, HeaderValue::from(range.start));
+    if let Some(variant) = version.variant()
+        && let Some((at, _)) = variant.file(&file.path)
+    {
+        let rev = params.get("rev");
+        return variants::content(&version, variant, at, Some(range), rev, headers).await;
+    }
+    let stored = version
+        .tree()
+        .file(&file.path)
+        .ok_or_else(|| Problem::not_found("the tensor's file is not in this version"))?;
+    let source = version.reader(stored.clone()).await?;
+    version.mark(&mut headers);
     Ok(Content {
         len: range.len(),
         etag: Etag::new(format!(

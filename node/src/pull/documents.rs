@@ -19,6 +19,7 @@ use super::{
 use crate::{
     Node,
     command::{Failure, Pull},
+    resolve,
 };
 
 /// Parents that are walked from a version that a signed ref names, to find one that none names.
@@ -60,6 +61,15 @@ impl Documents {
         let tree = Tree::decode(&tree.into_iter().next().unwrap_or_default())?;
         Ok(Self {
             tree: Arc::new(tree),
+            _guard: guard,
+        })
+    }
+
+    /// The documents of a version that this home made or pulled.
+    pub(crate) async fn held(node: &Node, id: VersionId) -> Result<Self, Failure> {
+        let guard = node.store().protect();
+        Ok(Self {
+            tree: node.blocking(move |node| resolve::tree(node, id)).await?,
             _guard: guard,
         })
     }

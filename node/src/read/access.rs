@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use lode_store::{PublisherId, VersionId, access::AccessView};
 
 use super::{Reads, limits::VERSIONS_WALKED_MAX};
+use crate::variants::kept;
 
 impl AccessView for Reads {
     fn is_public(&self, publisher: &PublisherId, model: &str) -> bool {
@@ -19,7 +20,12 @@ impl AccessView for Reads {
             return false;
         };
         let named = set.versions();
-        named.contains(version) || self.history(named).contains(version)
+        if named.contains(version) {
+            return true;
+        }
+        let history = self.history(named);
+        let base = || kept::made_here_from(self.store(), version);
+        history.contains(version) || base().is_some_and(|base| history.contains(&base))
     }
 }
 

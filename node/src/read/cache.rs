@@ -8,7 +8,7 @@ use std::{
 
 /// Values by key, up to a total weight in bytes.
 #[derive(Debug)]
-pub(super) struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     weight_max: usize,
     state: Mutex<State<K, V>>,
 }
@@ -29,7 +29,7 @@ struct Entry<V> {
 
 impl<K: Eq + Hash + Copy, V> Cache<K, V> {
     /// An empty cache of at most `weight_max` bytes.
-    pub(super) fn new(weight_max: usize) -> Self {
+    pub(crate) fn new(weight_max: usize) -> Self {
         let state = State {
             entries: HashMap::new(),
             weight: 0,
@@ -42,7 +42,7 @@ impl<K: Eq + Hash + Copy, V> Cache<K, V> {
     }
 
     /// The value of `key`, if it is kept.
-    pub(super) fn get(&self, key: K) -> Option<Arc<V>> {
+    pub(crate) fn get(&self, key: K) -> Option<Arc<V>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
         let now = state.clock;
@@ -52,7 +52,7 @@ impl<K: Eq + Hash + Copy, V> Cache<K, V> {
     }
 
     /// Keeps a value of `weight` bytes, unless it alone weighs more than all may.
-    pub(super) fn put(&self, key: K, value: &Arc<V>, weight: usize) {
+    pub(crate) fn put(&self, key: K, value: &Arc<V>, weight: usize) {
         if weight > self.weight_max {
             return;
         }

@@ -242,7 +242,7 @@ impl Layout {
     }
 
     /// Bytes that it takes in a cache, about.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let tensors = self.files.iter().flat_map(|file| &file.tensors);
         tensors.map(TensorAt::weight).sum::<usize>() + self.files.len() * 256
     }

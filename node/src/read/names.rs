@@ -82,7 +82,7 @@ impl RefAt {
         let (kind, name) = match RefName::parse(full).ok()? {
             RefName::Branch(name) => (RefKind::Branch, name),
             RefName::Tag(name) => (RefKind::Tag, name),
-            RefName::Public => return None,
+            RefName::Variant(_) | RefName::Public => return None,
         };
         let (version, fork) = (state.served(), fork(state));
         Some(Self {

@@ -3,9 +3,12 @@
 
 mod common;
 mod lan;
+#[path = "../../../quantize/tests/models/mod.rs"]
+mod models;
 mod peers;
 mod slices;
 mod stock;
 mod swarm;
 mod transfers;
+mod variants;
 mod versions;

@@ -1,0 +1,396 @@
+//! Lays a variant out: reads the headers and small files that it depends on, from the home or from peers.
+
+use std::{fmt, sync::Arc};
+
+use lode_quantize::{
+    Content, Recipe, Source, SourceFile, VirtualFile, Wanted,
+    variant::{FileBytes, layout, wanted},
+};
+use lode_store::{
+    TreeId,
+    cut::TENSORS_1,
+    tree::{File, Mode, Tree},
+};
+use lode_tensors::{ByteRange, Format};
+
+use super::{VariantId, limits, reader::VariantReader};
+use crate::{
+    command::{Failure, FailureKind},
+    fetch::{Fetcher, Of, RemoteFile},
+    read::{FileReader, FileTensors, Layout, Parsed, ReadError, Reads, TensorAt, parse_header},
+};
+
+/// A variant, laid out.
+#[derive(Debug)]
+pub struct VariantAt {
+    /// Its id.
+    pub id: VariantId,
+    /// What makes it.
+    pub recipe: Recipe,
+    /// Its files, by path.
+    pub files: Vec<VariantFileAt>,
+    /// The tree that it is made from.
+    pub tree: Arc<Tree>,
+    layout: Arc<Layout>,
+}
+
+/// A file of a variant.
+#[derive(Debug)]
+pub struct VariantFileAt {
+    /// Its path.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its bytes.
+    pub(crate) bytes: FileBytes,
+    /// The files of the tree that it is made of, by position.
+    pub(crate) sources: Vec<usize>,
+}
+
+impl VariantFileAt {
+    /// The file of the version that it is the same as; nothing when it is made.
+    pub fn same_as<'t>(&self, tree: &'t Tree) -> Option<&'t File> {
+        match self.bytes {
+            FileBytes::Same(at) => tree.files().get(at),
+            FileBytes::Made(_) => None,
+        }
+    }
+
+    /// What makes it; nothing when it is the same as a file of the version.
+    pub(crate) fn made(&self) -> Option<&Arc<VirtualFile>> {
+        match &self.bytes {
+            FileBytes::Made(made) => Some(made),
+            FileBytes::Same(_) => None,
+        }
+    }
+}
+
+impl VariantAt {
+    /// Bytes of all its files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+
+    /// Bytes of those that are made.
+    pub fn size_made(&self) -> u64 {
+        let made = self.files.iter().filter(|file| file.made().is_some());
+        made.map(|file| file.len).sum()
+    }
+
+    /// The file with this path, and its position.
+    pub fn file(&self, path: &str) -> Option<(usize, &VariantFileAt)> {
+        let at = self
+            .files
+            .binary_search_by(|file| file.path.as_str().cmp(path))
+            .ok()?;
+        Some((at, &self.files[at]))
+    }
+
+    /// The tensors of the files that are made.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn new(
+        tree_id: TreeId,
+        tree: Arc<Tree>,
+        recipe: Recipe,
+        source: &Source,
+    ) -> Result<Self, Failure> {
+        let mut files = Vec::new();
+        for file in layout(&recipe, source)? {
+            let (len, sources) = match &file.bytes {
+                FileBytes::Same(at) => (tree.files()[*at].size, vec![*at]),
+                FileBytes::Made(made) => (made.len(), made.sources()),
+            };
+            files.push(VariantFileAt {
+                path: file.path,
+                len,
+                bytes: file.bytes,
+                sources,
+            });
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let layout = Arc::new(Layout::new(files.iter().filter_map(tensors).collect()));
+        Ok(Self {
+            id: VariantId::new(tree_id, &recipe),
+            recipe,
+            files,
+            tree,
+            layout,
+        })
+    }
+
+    /// Bytes that it takes in a cache, about.
+    fn weight(&self) -> usize {
+        let made = self.files.iter().filter_map(VariantFileAt::made);
+        let made: usize = made.map(|made| made.weight()).sum();
+        made + self.layout.weight() + self.files.len() * 128
+    }
+}
+
+/// The tensors of a file that is made.
+fn tensors(file: &VariantFileAt) -> Option<FileTensors> {
+    let made = file.made()?;
+    if made.tensors().is_empty() {
+        return None;
+    }
+    let tensors = made.tensors().iter().map(|tensor| TensorAt {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype,
+        shape: tensor.shape.clone(),
+        range: tensor.range,
+    });
+    let format = match file.path.ends_with(".gguf") {
+        true => Format::Gguf { version: 3 },
+        false => Format::Safetensors,
+    };
+    Some(FileTensors {
+        path: file.path.clone(),
+        format,
+        tensors: tensors.collect(),
+    })
+}
+
+/// Opens variants of one version for readers.
+#[derive(Clone)]
+pub struct Opener {
+    reads: Reads,
+    fetcher: Option<Fetcher>,
+    of: Of,
+    tree_id: TreeId,
+    tree: Arc<Tree>,
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opener({})", self.tree_id)
+    }
+}
+
+/// A file of the version, open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: Arc<FileReader>,
+    /// Where bytes come from that are not held; nothing without a node.
+    pub(super) remote: Option<RemoteFile>,
+}
+
+impl Opened {
+    /// The same for another reader.
+    pub(super) fn again(&self) -> Self {
+        let file = Arc::new(self.file.again());
+        let remote = self.remote.as_ref();
+        Self {
+            remote: remote.map(|remote| remote.again(Arc::clone(&file))),
+            file,
+        }
+    }
+
+    pub(super) async fn read_all(&self, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        match &self.remote {
+            Some(remote) => remote.read_all(range).await,
+            None => {
+                let file = Arc::clone(&self.file);
+                blocking(move || Ok(file.read_all(range)?)).await
+            }
+        }
+    }
+}
+
+/// Does what blocks on a thread where that is fine.
+pub(super) async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(act)
+        .await
+        .map_err(|error| Failure::failed(format!("reading stopped: {error}")))?
+}
+
+impl Opener {
+    /// Opens variants of the version `of`, whose tree this is. Without a fetcher from what is held alone.
+    pub fn new(
+        reads: Reads,
+        fetcher: Option<Fetcher>,
+        of: Of,
+        tree_id: TreeId,
+        tree: Arc<Tree>,
+    ) -> Self {
+        Self {
+            reads,
+            fetcher,
+            of,
+            tree_id,
+            tree,
+        }
+    }
+
+    /// The tree that variants are made from.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// What was made a moment ago.
+    pub(super) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// Lays the variant out, or takes it as it was laid out a moment ago.
+    ///
+    /// # Errors
+    /// It cannot be made of this version; or what it depends on is nowhere to be had.
+    pub async fn variant(&self, recipe: Recipe) -> Result<Arc<VariantAt>, Failure> {
+        let mut source = None;
+        self.lay_out(recipe, &mut source).await
+    }
+
+    /// All variants of the version, each with why it cannot be made if so. Files are read once for all.
+    ///
+    /// # Errors
+    /// There is no model, or what they depend on is nowhere to be had.
+    pub async fn all(&self) -> Result<Vec<(Recipe, Result<Arc<VariantAt>, Failure>)>, Failure> {
+        let recipes = Recipe::all(super::paths(&self.tree));
+        if recipes.is_empty() {
+            return Err(lode_quantize::RecipeError::NoModel.into());
+        }
+        let mut source = None;
+        let mut all = Vec::with_capacity(recipes.len());
+        for recipe in recipes {
+            let laid_out = self.lay_out(recipe, &mut source).await;
+            match laid_out {
+                Err(failure) if failure.kind == FailureKind::NoPeer => return Err(failure),
+                laid_out => all.push((recipe, laid_out)),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn lay_out(
+        &self,
+        recipe: Recipe,
+        source: &mut Option<Arc<Source>>,
+    ) -> Result<Arc<VariantAt>, Failure> {
+        let known = &self.reads.caches().variants;
+        if let Some(known) = known.get((self.tree_id, recipe)) {
+            return Ok(known);
+        }
+        let read = match source.take() {
+            Some(read) => Arc::unwrap_or_clone(read),
+            None => Source {
+                files: self.tree.files().iter().map(unread).collect(),
+            },
+        };
+        let read = Arc::clone(source.insert(Arc::new(self.read(recipe, read).await?)));
+        let (tree_id, tree) = (self.tree_id, Arc::clone(&self.tree));
+        let at = blocking(move || VariantAt::new(tree_id, tree, recipe, &read)).await?;
+        let at = Arc::new(at);
+        known.put((self.tree_id, recipe), &at, at.weight());
+        Ok(at)
+    }
+
+    /// Reads what the recipe wants to know and that was not read yet.
+    async fn read(&self, recipe: Recipe, mut source: Source) -> Result<Source, Failure> {
+        for (at, file) in self.tree.files().iter().enumerate() {
+            if file.mode == Mode::Link || !matches!(source.files[at].content, Content::Unread) {
+                continue;
+            }
+            let content = match wanted(&recipe, &file.path) {
+                Wanted::Nothing => continue,
+                Wanted::Whole { bytes_max } if file.size > bytes_max => continue,
+                Wanted::Whole { .. } => {
+                    let (start, end) = (0, file.size);
+                    let whole = ByteRange { start, end };
+                    Content::Whole(self.open(at).await?.read_all(whole).await?)
+                }
+                Wanted::Header => self.header(at).await?,
+            };
+            source.files[at].content = content;
+        }
+        Ok(source)
+    }
+
+    async fn header(&self, at: usize) -> Result<Content, Failure> {
+        let file = &self.tree.files()[at];
+        let opened = self.open(at).await?;
+        // By the rule of tensors the header is a chunk of its own.
+        let mut bytes = match file.chunks.rule == TENSORS_1 && opened.file.chunk_count() > 0 {
+            true => u64::from(opened.file.chunk_at(0).length),
+            false => lode_tensors::limits::PREFIX_BYTES_FIRST,
+        };
+        loop {
+            let (start, end) = (0, bytes.min(file.size));
+            let mut prefix = opened.read_all(ByteRange { start, end }).await?;
+            match parse_header(file, &prefix) {
+                Parsed::Header(header) => {
+                    let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+                    prefix.truncate(len);
+                    return Ok(Content::Tensors {
+                        header,
+                        bytes: prefix,
+                    });
+                }
+                Parsed::NeedMore(more) => bytes = more,
+                Parsed::Broken => return Ok(Content::Unread),
+            }
+        }
+    }
+
+    /// Opens a file of the version; asks peers for its chunk list if that is not held.
+    pub(super) async fn open(&self, at: usize) -> Result<Opened, Failure> {
+        let open = || {
+            let (reads, tree) = (self.reads.clone(), Arc::clone(&self.tree));
+            blocking(move || match reads.file(&tree.files()[at]) {
+                Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
+                opened => Ok(Ok(opened?)),
+            })
+        };
+        let opened = match (open().await?, &self.fetcher) {
+            (Err(_), Some(fetcher)) => {
+                fetcher.lists(&self.of, &[&self.tree.files()[at]]).await?;
+                open().await??
+            }
+            (opened, _) => opened?,
+        };
+        let file = Arc::new(opened);
+        let remote = self.fetcher.as_ref().map(|fetcher| {
+            fetcher.file(self.of.clone(), Arc::clone(&self.tree), Arc::clone(&file))
+        });
+        Ok(Opened { file, remote })
+    }
+
+    /// Opens a file of a variant for one reader.
+    ///
+    /// # Errors
+    /// The chunk list of a file that it is made of is nowhere to be had.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub async fn reader(&self, at: &Arc<VariantAt>, file: usize) -> Result<VariantReader, Failure> {
+        let mut sources = Vec::new();
+        for &source in &at.files[file].sources {
+            sources.push((source, self.open(source).await?));
+        }
+        Ok(VariantReader::new(
+            self.clone(),
+            Arc::clone(at),
+            file,
+            sources,
+        ))
+    }
+}
+
+fn unread(file: &File) -> SourceFile {
+    SourceFile {
+        path: file.path.clone(),
+        size: file.size,
+        content: Content::Unread,
+    }
+}
+
+/// The cache of laid-out variants.
+pub(crate) type Variants = crate::read::Cache<(TreeId, Recipe), VariantAt>;
+
+/// An empty one.
+pub(crate) fn variants() -> Variants {
+    Variants::new(limits::LAYOUTS_BYTES_MAX)
+}
