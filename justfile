@@ -21,3 +21,7 @@ fuzz NAME SECONDS="60":
 # The demonstration of the README.
 demo:
     cargo run --release -- demo
+
+# Variants of real models beside llama.cpp, llama-cpp-python and transformers; builds and installs what that needs.
+heavy *ARGS:
+    scripts/heavy {{ARGS}}

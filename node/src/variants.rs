@@ -96,7 +96,7 @@ impl From<LayoutError> for Failure {
             LayoutError::NoModel => FailureKind::NotFound,
             _ => FailureKind::Refused,
         };
-        Self::new(kind, format!("this variant cannot be made: {error}"))
+        Self::new(kind, error.to_string())
     }
 }
 

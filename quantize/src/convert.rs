@@ -49,19 +49,34 @@ pub(crate) fn wanted(path: &str) -> Wanted {
     Wanted::Whole { bytes_max }
 }
 
-/// Lays out the GGUF file of the checkpoint in `source`.
-pub(crate) fn layout(
-    source: &Source,
-    mixture: Mixture,
-    from_quantized: bool,
-) -> Result<VirtualFile, LayoutError> {
+/// The key-values that all precisions of a checkpoint share: most of the work is the tokenizer.
+#[derive(Debug)]
+pub(crate) struct Common {
+    config: Config,
+    entries: Entries,
+}
+
+/// Reads what all precisions of the checkpoint in `source` share.
+pub(crate) fn common(source: &Source) -> Result<Common, LayoutError> {
     let checkpoint = Checkpoint::find(source)?;
     let bytes = checkpoint.small(config::FILE, CONFIG_BYTES_MAX)?;
     let config = Config::parse(bytes.unwrap_or_default())?;
-    let drafts = drafts(&checkpoint, &config)?;
     let mut entries = Entries::default();
     put_model(&mut entries, &config);
     tokenizer::put(&mut entries, &checkpoint, &config)?;
+    Ok(Common { config, entries })
+}
+
+/// Lays out the GGUF file of the checkpoint in `source`, of which this is common.
+pub(crate) fn layout(
+    source: &Source,
+    common: &Common,
+    mixture: Mixture,
+    from_quantized: bool,
+) -> Result<VirtualFile, LayoutError> {
+    let config = &common.config;
+    let drafts = drafts(&Checkpoint::find(source)?, config)?;
+    let mut entries = common.entries.clone();
     put_file_type(&mut entries, mixture);
     let shape = Shape {
         architecture: config.family.name().to_owned(),

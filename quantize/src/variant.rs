@@ -1,5 +1,6 @@
 //! A variant: the files that a recipe makes of a version, laid out from headers and small files alone.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use lode_tensors::Dtype;
@@ -151,14 +152,43 @@ pub(crate) fn is(path: &str, extension: &str) -> bool {
 /// # Errors
 /// See [`LayoutError`].
 pub fn layout(recipe: &Recipe, source: &Source) -> Result<Vec<VariantFile>, LayoutError> {
-    let from_quantized = recipe.from_quantized();
-    match recipe.method() {
-        Method::GgufToGguf(mixture) => gguf::layout(source, mixture, from_quantized).map(one_gguf),
-        Method::SafetensorsToGguf(mixture) => {
-            convert::layout(source, mixture, from_quantized).map(one_gguf)
+    Layouts::new(source).layout(recipe)
+}
+
+/// Lays out several variants of one version, and does what they share once.
+#[derive(Debug)]
+pub struct Layouts<'s> {
+    source: &'s Source,
+    converted: OnceCell<Result<convert::Common, LayoutError>>,
+}
+
+impl<'s> Layouts<'s> {
+    /// Variants of these files.
+    pub fn new(source: &'s Source) -> Self {
+        Self {
+            source,
+            converted: OnceCell::new(),
         }
-        Method::SafetensorsToSafetensors(scheme) => {
-            compressed::layout(source, scheme, from_quantized)
+    }
+
+    /// Lays a variant out.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn layout(&self, recipe: &Recipe) -> Result<Vec<VariantFile>, LayoutError> {
+        let (source, from_quantized) = (self.source, recipe.from_quantized());
+        match recipe.method() {
+            Method::GgufToGguf(mixture) => {
+                gguf::layout(source, mixture, from_quantized).map(one_gguf)
+            }
+            Method::SafetensorsToGguf(mixture) => {
+                let common = self.converted.get_or_init(|| convert::common(source));
+                let common = common.as_ref().map_err(Clone::clone)?;
+                convert::layout(source, common, mixture, from_quantized).map(one_gguf)
+            }
+            Method::SafetensorsToSafetensors(scheme) => {
+                compressed::layout(source, scheme, from_quantized)
+            }
         }
     }
 }

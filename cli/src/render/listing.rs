@@ -1,5 +1,7 @@
 //! Tables of models, files, tensors, refs and aliases.
 
+use std::collections::BTreeMap;
+
 use lode_node::command::{AliasRow, FileRow, ModelRow, RefRow, TensorRow, VariantRow};
 
 use super::Text;
@@ -121,10 +123,11 @@ pub(super) fn variants(version: &str, variants: &[VariantRow], style: Style) -> 
         ("FORMAT", Left),
         ("KEPT", Left),
     ]);
-    let mut refused = String::new();
+    // Many are refused for one reason.
+    let mut refused: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in variants {
         if let Some(why) = &row.refused {
-            refused.push_str(&format!("{}: {}\n", clean(&row.name), clean(why)));
+            refused.entry(why).or_default().push(clean(&row.name));
             continue;
         }
         let kept = match (&row.kept, &row.claimed) {
@@ -148,11 +151,18 @@ pub(super) fn variants(version: &str, variants: &[VariantRow], style: Style) -> 
         ]);
     }
     let made = variants.iter().filter(|row| row.refused.is_none()).count();
-    let note = format!(
-        "version {}: {}, made when they are read\n{refused}",
+    let mut note = format!(
+        "version {}: {}, made when they are read\n",
         short(version),
         plural(made as u64, "variant")
     );
+    for (why, names) in refused {
+        note.push_str(&format!(
+            "not offered: {}: {}\n",
+            names.join(" "),
+            clean(why)
+        ));
+    }
     Text {
         result: table.text(style),
         note,

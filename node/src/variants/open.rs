@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use lode_quantize::{
     Content, Recipe, Source, SourceFile, VirtualFile, Wanted,
-    variant::{FileBytes, layout, wanted},
+    variant::{FileBytes, Layouts, VariantFile, wanted},
 };
 use lode_store::{
     TreeId,
@@ -15,7 +15,7 @@ use lode_tensors::{ByteRange, Format};
 
 use super::{VariantId, limits, reader::VariantReader};
 use crate::{
-    command::{Failure, FailureKind},
+    command::Failure,
     fetch::{Fetcher, Of, RemoteFile},
     read::{FileReader, FileTensors, Layout, Parsed, ReadError, Reads, TensorAt, parse_header},
 };
@@ -91,14 +91,9 @@ impl VariantAt {
         &self.layout
     }
 
-    fn new(
-        tree_id: TreeId,
-        tree: Arc<Tree>,
-        recipe: Recipe,
-        source: &Source,
-    ) -> Result<Self, Failure> {
+    fn new(tree_id: TreeId, tree: Arc<Tree>, recipe: Recipe, laid_out: Vec<VariantFile>) -> Self {
         let mut files = Vec::new();
-        for file in layout(&recipe, source)? {
+        for file in laid_out {
             let (len, sources) = match &file.bytes {
                 FileBytes::Same(at) => (tree.files()[*at].size, vec![*at]),
                 FileBytes::Made(made) => (made.len(), made.sources()),
@@ -112,13 +107,13 @@ impl VariantAt {
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let layout = Arc::new(Layout::new(files.iter().filter_map(tensors).collect()));
-        Ok(Self {
+        Self {
             id: VariantId::new(tree_id, &recipe),
             recipe,
             files,
             tree,
             layout,
-        })
+        }
     }
 
     /// Bytes that it takes in a cache, about.
@@ -240,8 +235,12 @@ impl Opener {
     /// # Errors
     /// It cannot be made of this version; or what it depends on is nowhere to be had.
     pub async fn variant(&self, recipe: Recipe) -> Result<Arc<VariantAt>, Failure> {
-        let mut source = None;
-        self.lay_out(recipe, &mut source).await
+        if let Some(known) = self.reads.caches().variants.get((self.tree_id, recipe)) {
+            return Ok(known);
+        }
+        let source = self.read(recipe, self.unread()).await?;
+        let this = self.clone();
+        blocking(move || this.lay_out(recipe, &Layouts::new(&source))).await
     }
 
     /// All variants of the version, each with why it cannot be made if so. Files are read once for all.
@@ -253,37 +252,39 @@ impl Opener {
         if recipes.is_empty() {
             return Err(lode_quantize::RecipeError::NoModel.into());
         }
-        let mut source = None;
-        let mut all = Vec::with_capacity(recipes.len());
-        for recipe in recipes {
-            let laid_out = self.lay_out(recipe, &mut source).await;
-            match laid_out {
-                Err(failure) if failure.kind == FailureKind::NoPeer => return Err(failure),
-                laid_out => all.push((recipe, laid_out)),
-            }
+        let known = |recipe: &Recipe| self.reads.caches().variants.get((self.tree_id, *recipe));
+        let known: Vec<_> = recipes.iter().map(known).collect();
+        let mut source = self.unread();
+        for (recipe, _) in recipes
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+        {
+            source = self.read(*recipe, source).await?;
         }
-        Ok(all)
+        let this = self.clone();
+        blocking(move || {
+            let layouts = Layouts::new(&source);
+            let laid_out = recipes.into_iter().zip(known).map(|(recipe, known)| {
+                let laid_out = known.map_or_else(|| this.lay_out(recipe, &layouts), Ok);
+                (recipe, laid_out)
+            });
+            Ok(laid_out.collect())
+        })
+        .await
     }
 
-    async fn lay_out(
-        &self,
-        recipe: Recipe,
-        source: &mut Option<Arc<Source>>,
-    ) -> Result<Arc<VariantAt>, Failure> {
-        let known = &self.reads.caches().variants;
-        if let Some(known) = known.get((self.tree_id, recipe)) {
-            return Ok(known);
+    fn unread(&self) -> Source {
+        Source {
+            files: self.tree.files().iter().map(unread).collect(),
         }
-        let read = match source.take() {
-            Some(read) => Arc::unwrap_or_clone(read),
-            None => Source {
-                files: self.tree.files().iter().map(unread).collect(),
-            },
-        };
-        let read = Arc::clone(source.insert(Arc::new(self.read(recipe, read).await?)));
-        let (tree_id, tree) = (self.tree_id, Arc::clone(&self.tree));
-        let at = blocking(move || VariantAt::new(tree_id, tree, recipe, &read)).await?;
+    }
+
+    fn lay_out(&self, recipe: Recipe, layouts: &Layouts<'_>) -> Result<Arc<VariantAt>, Failure> {
+        let files = layouts.layout(&recipe)?;
+        let at = VariantAt::new(self.tree_id, Arc::clone(&self.tree), recipe, files);
         let at = Arc::new(at);
+        let known = &self.reads.caches().variants;
         known.put((self.tree_id, recipe), &at, at.weight());
         Ok(at)
     }

@@ -241,3 +241,28 @@ async fn another_file_is_not_replaced_and_a_slice_is_refused() {
     });
     assert_eq!(sliced.await.unwrap_err().kind, FailureKind::Refused);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_changed_under_the_reader_gives_an_error_and_no_byte() {
+    let (a, folder) = (node(), folder(&gguf()));
+    let root = folder.path().join("m");
+    a.push_with(&root, "acme/tiny", |push| push.in_place = true)
+        .await
+        .unwrap();
+    // It is laid out before, so that only weights are read after.
+    a.show("acme/tiny:q8_0").await;
+    let path = root.join("model-bf16.gguf");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() - 40_000;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let out = folder.path().join("q");
+    let pull = a.pull("acme/tiny:q8_0", None, Some(&out), |_| ());
+    assert_eq!(pull.await.unwrap_err().kind, FailureKind::NoPeer);
+    assert!(
+        !out.join("model.gguf").exists(),
+        "an incomplete file has its name"
+    );
+    let left = fs::read_dir(&out).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a part is left");
+}
