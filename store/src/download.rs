@@ -432,8 +432,7 @@ impl Download {
                 gather.put(chunk, len, offset, data)?;
                 let complete = lock(&self.coverage).add(&self.plan, chunk, len, range, &[]);
                 let pieces = complete.iter().fold(0, |bits, c| bits | (1 << c.piece));
-                // one caller alone marks the last piece
-                if !self.mark(chunk, pieces) || !done(u16::MAX) {
+                if !self.mark_last(chunk, pieces) {
                     return Ok(());
                 }
                 let added = gather.complete(chunk, self.list.hashes[chunk as usize]);
@@ -549,7 +548,18 @@ impl Download {
 
     /// Marks pieces as done; whether any was not.
     fn mark(&self, chunk: u32, pieces: u16) -> bool {
+        self.mark_in(&mut lock(&self.coverage), chunk, pieces)
+    }
+
+    /// Marks pieces as done; whether they are the last ones of their chunk. Marks and looks under one lock: of two
+    /// callers that mark the last two pieces, one alone is told so.
+    fn mark_last(&self, chunk: u32, pieces: u16) -> bool {
         let mut coverage = lock(&self.coverage);
+        let new = self.mark_in(&mut coverage, chunk, pieces);
+        new && coverage.is_done(chunk, self.plan.pieces(chunk))
+    }
+
+    fn mark_in(&self, coverage: &mut Coverage, chunk: u32, pieces: u16) -> bool {
         let new = each(pieces).filter(|piece| !coverage.is_done(chunk, 1 << piece));
         let bytes = self.bytes_of(chunk, new);
         self.done_bytes.fetch_add(bytes, Ordering::Relaxed);

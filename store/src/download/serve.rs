@@ -208,4 +208,36 @@ mod tests {
         source.deliver(&download, 0, 0..1 << 20).unwrap();
         assert!(download.received(0).is_none());
     }
+
+    #[test]
+    fn of_two_who_bring_the_last_pieces_of_a_chunk_one_alone_stores_it() {
+        // A race once let both, and the second one found nothing. They have to meet, so they try often.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), crate::store::Options::default()).unwrap();
+        let (piece, group) = (1 << 20, 16_384);
+        let last = |half: u32| (half + 1) * piece - group..(half + 1) * piece;
+        for seed in 0..200 {
+            let source = Source::new(&[2 * piece], seed);
+            let layout = Layout::whole(&source.list);
+            let list = Arc::clone(&source.list);
+            let begun = Download::begin(&store, list, &layout, &Target::Store, &Options::default());
+            let download = begun.unwrap();
+            assert!(download.is_gathered());
+            for half in 0..2 {
+                let most = half * piece..last(half).start;
+                source.deliver(&download, 0, most).unwrap();
+            }
+            let meet = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for half in 0..2 {
+                    let (source, download, meet) = (&source, &download, &meet);
+                    scope.spawn(move || {
+                        meet.wait();
+                        source.deliver(download, 0, last(half)).unwrap();
+                    });
+                }
+            });
+            download.finish().unwrap();
+        }
+    }
 }
