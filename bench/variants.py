@@ -143,7 +143,8 @@ def over_http(model, work, variants):
                     sys.exit((work / "serve.log").read_text())
                 time.sleep(0.1)
         stream(node, model, work, variants)
-        short_ranges(node, client, variants)
+        # A connection that was idle for long was closed.
+        short_ranges(node, http.client.HTTPConnection("127.0.0.1", 7178, timeout=60), variants)
         print(f"anonymous memory of the node at the end: {anonymous_peak(node.pid):.0f} MiB")
     finally:
         node.terminate()

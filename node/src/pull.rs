@@ -10,7 +10,7 @@ mod listen;
 pub(crate) mod plan;
 pub(crate) mod records;
 mod select;
-mod slice_manifest;
+pub(crate) mod slice_manifest;
 mod transfer;
 
 use std::path::Path;

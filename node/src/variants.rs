@@ -12,6 +12,7 @@ pub(crate) mod list;
 mod open;
 mod pull;
 mod reader;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -220,6 +220,19 @@ impl Opener {
         }
     }
 
+    /// The tensors of the version.
+    pub(super) async fn layout(&self) -> Result<Arc<Layout>, Failure> {
+        let (reads, tree) = (self.reads.clone(), self.tree_id);
+        let held = blocking(move || match reads.layout(tree) {
+            Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
+            layout => Ok(Ok(layout?)),
+        });
+        match (held.await?, &self.fetcher) {
+            (Err(_), Some(fetcher)) => fetcher.layout(&self.of, self.tree_id, &self.tree).await,
+            (layout, _) => Ok(layout?),
+        }
+    }
+
     /// The tree that variants are made from.
     pub fn tree(&self) -> &Arc<Tree> {
         &self.tree

@@ -19,17 +19,28 @@ use lode_store::{
     store::Protection,
     tree::File,
 };
+use lode_tensors::{
+    ByteRange, Cut, ShardIndex, Tensor,
+    slice::{Slice, parse_range},
+};
 
 use super::{
     Opener, VariantAt,
     kept::{self, Claims},
+    slice::VariantSlicer,
     write::{Done, Writer},
 };
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind, Pull},
     fetch::Of,
-    pull::{Received, Receiving, documents::Documents, plan::globs, records::Peers},
+    pull::{
+        Received, Receiving,
+        documents::Documents,
+        plan::globs,
+        records::Peers,
+        slice_manifest::{self, Manifest},
+    },
 };
 
 /// A pull of a variant.
@@ -50,15 +61,19 @@ pub(crate) struct VariantPull<'a> {
 impl VariantPull<'_> {
     /// Brings the variant to its place. Gives the version that is kept of it, or its base.
     pub(crate) async fn run(&self) -> Result<(VersionId, Received), Failure> {
-        if !self.request.slice.is_empty() {
-            return Err(Failure::refused("a variant is not cut by --slice")
-                .advise("name its tensors with --tensors, or slice the version itself"));
-        }
+        let slice = self.request.slice.iter().map(String::as_str);
+        let slice =
+            Slice::parse(slice).map_err(|error| Failure::usage(format!("--slice: {error}")))?;
         let claims = self.claims().await?;
         if claims.disagree() {
             self.events.warn(disagreement(&self.recipe, claims));
         }
-        if let Some((version, documents)) = self.worth_fetching(claims).await? {
+        // The slice of a kept variant is cut from it as it is made: its own configuration says nothing of how.
+        let kept = match slice.is_whole() {
+            true => self.worth_fetching(claims).await?,
+            false => None,
+        };
+        if let Some((version, documents)) = kept {
             let receiving = self.receiving(version, &documents, self.request.to.as_deref());
             return Ok((version, receiving.run().await?));
         }
@@ -66,23 +81,21 @@ impl VariantPull<'_> {
         let at = opener.variant(self.recipe).await?;
         let include = globs(&self.request.include, "--include")?;
         let tensors = globs(&self.request.tensors, "--tensors")?;
-        let chosen: Vec<usize> = (0..at.files.len())
-            .filter(|&file| match (&include, &tensors) {
-                (Some(include), _) => include.is_match(&at.files[file].path),
-                (None, Some(_)) => at.files[file].made().is_some(),
-                (None, None) => true,
-            })
-            .collect();
+        if tensors.is_some() || !slice.is_whole() {
+            return self.parts(&opener, &at, include, tensors, slice).await;
+        }
+        let named = |file: &usize| {
+            let include = include.as_ref();
+            include.is_none_or(|include| include.is_match(&at.files[*file].path))
+        };
+        let chosen: Vec<usize> = (0..at.files.len()).filter(named).collect();
         if chosen.is_empty() {
             return Err(
                 Failure::not_found("no file of the variant matches `--include`")
                     .advise("`lode ls NAME:VARIANT` lists the files"),
             );
         }
-        match &tensors {
-            Some(tensors) => self.some_tensors(&opener, &at, &chosen, tensors).await,
-            None => self.whole_files(&opener, &at, &chosen).await,
-        }
+        self.whole_files(&opener, &at, &chosen).await
     }
 
     async fn claims(&self) -> Result<Claims, Failure> {
@@ -257,24 +270,33 @@ impl VariantPull<'_> {
         Ok((self.node.blocking(keep).await?, received))
     }
 
-    async fn some_tensors(
+    /// Chosen tensors, or what a slice has of them; with a slice all that it takes to load it.
+    async fn parts(
         &self,
         opener: &Opener,
         at: &Arc<VariantAt>,
-        chosen: &[usize],
-        tensors: &GlobSet,
+        include: Option<GlobSet>,
+        tensors: Option<GlobSet>,
+        slice: Slice,
     ) -> Result<(VersionId, Received), Failure> {
         let Some(to) = &self.request.to else {
             return Err(Failure::usage(
-                "--tensors of a variant needs --to: the store keeps whole files of a variant",
+                "a part of a variant needs --to: the store keeps whole files of a variant",
             )
             .advise("name a folder with --to DIR"));
         };
-        let rows = self.request.rows.as_deref();
-        let rows = rows
-            .map(lode_tensors::slice::parse_range)
-            .transpose()
-            .map_err(|error| Failure::usage(format!("--rows: {error}")))?;
+        let rows = self.request.rows.as_deref().map(parse_range).transpose();
+        let rows = rows.map_err(|error| Failure::usage(format!("--rows: {error}")))?;
+        let slicer = match slice.is_whole() {
+            true => None,
+            false => Some(VariantSlicer::new(opener, &self.recipe, slice).await?),
+        };
+        let (publisher, model) = (self.publisher.to_string(), self.model.to_owned());
+        let mut manifest = Manifest::new(publisher, model, self.base.to_hex());
+        manifest.slice.clone_from(&self.request.slice);
+        manifest.tensors_named.clone_from(&self.request.tensors);
+        manifest.rows.clone_from(&rows);
+        manifest.architecture = slicer.as_ref().map(|slicer| slicer.architecture.clone());
         let writer = Writer {
             node: self.node.clone(),
             opener: opener.clone(),
@@ -288,38 +310,80 @@ impl VariantPull<'_> {
             ..Received::default()
         };
         let fetched_before = self.node.fetcher().figures().bytes;
+        let (with_tensors, others) = at.split();
         let mut done = Done::default();
-        let mut last = None;
-        for &file in chosen {
-            if at.files[file]
-                .made()
-                .is_none_or(|made| made.tensors().is_empty())
-            {
-                continue;
-            }
-            let written = writer
-                .tensors(file, tensors, rows.as_ref(), &mut done)
-                .await?;
-            if let Some(len) = written {
-                received.files += 1;
+        let mut written = Vec::new();
+        for file in with_tensors {
+            let path = &at.files[file].path;
+            let mut choose = |tensor: &Tensor| -> Result<Option<Cut>, Failure> {
+                let named = tensors.as_ref();
+                if !named.is_none_or(|named| named.is_match(&tensor.name)) {
+                    return Ok(None);
+                }
+                let cut = match &slicer {
+                    Some(slicer) => slicer.cut(tensor)?,
+                    None => Some(rows.clone().map_or(Cut::Whole, Cut::rows)),
+                };
+                if let Some(cut) = &cut {
+                    manifest.add(path, tensor, cut);
+                }
+                Ok(cut)
+            };
+            if let Some(len) = writer.tensors(file, &mut choose, &mut done).await? {
+                manifest.add_bytes(len, at.files[file].len);
                 received.size += len;
-                last = Some(&at.files[file].path);
+                written.push(path.clone());
             }
         }
-        let Some(last) = last else {
-            return Err(
-                Failure::not_found("no tensor of the variant matches `--tensors`")
-                    .advise("`lode tensors NAME:VARIANT` lists them; put the glob in quotes"),
-            );
+        if written.is_empty() {
+            return Err(Failure::not_found("no tensor of the variant is chosen")
+                .advise("`lode tensors NAME:VARIANT` lists them; put globs in quotes"));
+        }
+        let beside = |file: &usize| match &include {
+            Some(include) => include.is_match(&at.files[*file].path),
+            None => slicer.is_some(),
         };
-        received.fetched = self.node.fetcher().figures().bytes - fetched_before;
-        received.path = Some(match received.files {
-            1 => Path::new(to).join(last).display().to_string(),
+        let mut same = Vec::new();
+        for file in others.into_iter().filter(beside) {
+            let path = &at.files[file].path;
+            received.size += at.files[file].len;
+            written.push(path.clone());
+            match at.files[file].made() {
+                None => same.extend(&at.files[file].sources),
+                Some(_) if path == INDEX => {
+                    let reader = Arc::new(opener.reader(at, file).await?);
+                    let (start, end) = (0, reader.len());
+                    let index = reader.make(ByteRange { start, end }).await?;
+                    let index = ShardIndex::parse(&index)
+                        .map_err(|error| Failure::failed(format!("{INDEX}: {error}")))?;
+                    let part = index.subset(|tensor| manifest.has(tensor), manifest.size());
+                    writer.bytes(path, part).await?;
+                }
+                Some(_) => {
+                    writer.whole(file, &mut done).await?;
+                }
+            }
+        }
+        if !same.is_empty() {
+            received.add(self.base_files(&same, Some(to)).await?);
+        }
+        if slicer.is_some() {
+            writer
+                .bytes(slice_manifest::NAME, manifest.encode())
+                .await?;
+            written.push(slice_manifest::NAME.to_owned());
+        }
+        received.files = written.len() as u64;
+        received.fetched += self.node.fetcher().figures().bytes - fetched_before;
+        received.path = Some(match &written[..] {
+            [one] => Path::new(to).join(one).display().to_string(),
             _ => to.clone(),
         });
         Ok((self.base, received))
     }
 }
+
+const INDEX: &str = "model.safetensors.index.json";
 
 /// That two claims name different bytes.
 pub(super) fn disagreement(recipe: &Recipe, claims: Claims) -> String {

@@ -2,9 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use globset::GlobSet;
 use lode_store::download::{MadeFile, Written};
-use lode_tensors::{ByteRange, Cut, Header};
+use lode_tensors::{ByteRange, Cut, Header, Tensor};
 
 use super::{Opener, VariantAt, VariantReader, limits::WRITE_BYTES, open::blocking};
 use crate::{EventSink, Node, command::Failure};
@@ -41,27 +40,20 @@ impl Writer {
         self.write(file, len, vec![Piece::Range(range)], done).await
     }
 
-    /// Writes chosen tensors of a file as a file of its own; nothing when none is chosen. Gives its length.
+    /// Writes what `choose` says of the tensors of a file as a file of its own; nothing when that is nothing. Gives its
+    /// length.
     pub(super) async fn tensors(
         &self,
         file: usize,
-        chosen: &GlobSet,
-        rows: Option<&std::ops::Range<u64>>,
+        choose: &mut (dyn FnMut(&Tensor) -> Result<Option<Cut>, Failure> + Send),
         done: &mut Done,
     ) -> Result<Option<u64>, Failure> {
         let reader = Arc::new(self.opener.reader(&self.at, file).await?);
         let (header, bytes) = header(&reader).await?;
-        let cut = rows.map_or(Cut::Whole, |rows| Cut::Part {
-            dim: 0,
-            parts: vec![rows.clone()],
-        });
-        let chosen: Vec<_> = header
-            .tensors
-            .iter()
-            .enumerate()
-            .filter(|(_, tensor)| chosen.is_match(&tensor.name))
-            .map(|(at, _)| (at, cut.clone()))
-            .collect();
+        let mut chosen = Vec::new();
+        for (at, tensor) in header.tensors.iter().enumerate() {
+            chosen.extend(choose(tensor)?.map(|cut| (at, cut)));
+        }
         if chosen.is_empty() {
             return Ok(None);
         }
@@ -87,6 +79,18 @@ impl Writer {
         done.total += subset.len;
         self.write(file, subset.len, pieces, done).await?;
         Ok(Some(subset.len))
+    }
+
+    /// Writes a small file.
+    pub(super) async fn bytes(&self, path: &str, bytes: Vec<u8>) -> Result<Written, Failure> {
+        let (store, folder) = (self.node.store().clone(), Arc::clone(&self.folder));
+        let (path, force) = (path.to_owned(), self.force);
+        let write = move || -> Result<Written, Failure> {
+            let mut out = MadeFile::begin(&store, &folder, &path, bytes.len() as u64, force)?;
+            out.write(&bytes)?;
+            Ok(out.finish()?)
+        };
+        blocking(write).await
     }
 
     async fn write(

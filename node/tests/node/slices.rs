@@ -82,6 +82,12 @@ fn blake3_fill(name: &str, bytes: &mut [u8]) {
         .update(name.as_bytes())
         .finalize_xof()
         .fill(bytes);
+    // Small numbers, none of them infinite: variants are made of them too.
+    bytes
+        .iter_mut()
+        .skip(1)
+        .step_by(2)
+        .for_each(|byte| *byte &= 0xbf);
 }
 
 fn llama_config(heads: u64, kv_heads: u64, hidden: u64, layers: u64) -> Value {
@@ -547,4 +553,65 @@ async fn a_stage_is_kept_in_the_store_without_a_folder() {
         .await
         .unwrap();
     assert_eq!(again.size_fetched, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_of_a_variant_is_cut_as_its_matrices_are_and_packed_groups_are_refused() {
+    let (a, b) = (node(), node());
+    let config = llama_config(8, 4, 256, 2);
+    let (folder, root) = checkpoint(&config, &llama(256, 128, 512, 300, 2), 2);
+    a.push_with(&root, "acme/llama", |push| push.public = true)
+        .await
+        .unwrap();
+    let ticket = a.share("acme/llama").await;
+    let whole = folder.path().join("whole");
+    let pull = a.pull("acme/llama:fp8", None, Some(&whole), |_| ());
+    pull.await.unwrap();
+    let (whole, rank) = (tensors(&whole), folder.path().join("rank"));
+    let pulled = b.pull("acme/llama:fp8", Some(&ticket), Some(&rank), |pull| {
+        pull.slice = vec!["tp=1/2".to_owned()];
+    });
+    let pulled = pulled.await.unwrap();
+    assert!(pulled.size_fetched < pulled.size_full * 3 / 2, "{pulled:?}");
+    let cut = tensors(&rank);
+    assert_eq!(
+        cut.keys().collect::<Vec<_>>(),
+        whole.keys().collect::<Vec<_>>()
+    );
+    let all = |name: &str| &whole[&format!("model.layers.1.{name}")].1;
+    let part = |name: &str| &cut[&format!("model.layers.1.{name}")].1;
+    // Rows of eight-bit codes, and the scales of these rows.
+    assert!(*part("mlp.up_proj.weight") == all("mlp.up_proj.weight")[256 * 256..]);
+    assert!(*part("mlp.up_proj.weight_scale") == all("mlp.up_proj.weight_scale")[256 * 2..]);
+    // Columns, and all scales.
+    let columns: Vec<u8> = all("mlp.down_proj.weight")
+        .chunks(512)
+        .flat_map(|row| row[256..].to_vec())
+        .collect();
+    assert!(*part("mlp.down_proj.weight") == columns);
+    assert!(part("mlp.down_proj.weight_scale") == all("mlp.down_proj.weight_scale"));
+    for file in ["config.json", "tokenizer.json", "lode-slice.json"] {
+        assert!(rank.join(file).exists(), "{file}");
+    }
+    let index = fs::read(rank.join("model.safetensors.index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), cut.len());
+
+    let stage = folder.path().join("stage");
+    let pull = b.pull("acme/llama:int4", None, Some(&stage), |pull| {
+        pull.slice = vec!["layers=1..2".to_owned()];
+    });
+    pull.await.unwrap();
+    let names: Vec<String> = tensors(&stage).into_keys().collect();
+    assert!(names.contains(&"model.layers.1.mlp.up_proj.weight_packed".to_owned()));
+    assert!(
+        names.iter().all(|name| !name.contains("layers.0.")),
+        "{names:?}"
+    );
+    let pull = b.pull("acme/llama:int4", None, Some(&stage), |pull| {
+        pull.slice = vec!["tp=0/2".to_owned()];
+    });
+    let error = pull.await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Refused);
+    assert!(error.message.contains("int4"), "{error}");
 }
