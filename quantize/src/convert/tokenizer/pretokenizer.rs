@@ -1,7 +1,7 @@
 //! The name that llama.cpp has for a pre-tokenizer, found as its converter finds it: by the ids of a test text.
 //!
 //! The table holds the SHA-256 of the ids of tokenizers that llama.cpp knows. The text is encoded here by a small
-//! encoder of our own: the crate `tokenizers` reads no file that it cannot panic on, and brings forty crates.
+//! encoder of our own: the crate `tokenizers` is not made for hostile files, and brings forty crates.
 //! Some loaders add tokens at the ends whatever the file says, so that the ids are looked up with the tokens that the
 //! file adds, without any, and after the first token of a text; a hash that is found names the same tokenizer.
 
