@@ -3,7 +3,7 @@
 
     quantize/tests/golden/llama-quantize.py says how llama-quantize is built
     cargo build --release --locked -p lode-cli && cargo build --release --locked -p lode-quantize --example variant
-    bench/variants.py build/bin/llama-quantize [--mib 1024] [VARIANT..]
+    bench/variants.py build/bin/llama-quantize [--mib 1024] [--variants q4_k_m,..] [--served]
 
 The model is a synthetic llama in BF16 whose weights are bell-shaped; files are compared byte for byte. CPU is user
 and system time. Work folder: LODE_BENCH_DIR or a temporary one; it takes four times the model.
@@ -198,10 +198,11 @@ def opening(work):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("quantize")
-    parser.add_argument("variants", nargs="*", default=["q4_k_m", "q6_k", "q8_0", "q4_0"])
+    parser.add_argument("--variants", default="q4_k_m,q6_k,q8_0,q4_0")
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--served", action="store_true", help="leaves llama-quantize out")
     args = parser.parse_args()
+    args.variants = args.variants.split(",")
     work = Path(os.environ.get("LODE_BENCH_DIR") or tempfile.mkdtemp()) / "variants"
     shutil.rmtree(work, ignore_errors=True)
     (work / "model").mkdir(parents=True)
