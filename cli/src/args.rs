@@ -117,9 +117,9 @@ pub(crate) enum Sub {
         #[command(subcommand)]
         branch: BranchSub,
     },
-    /// Remove a model, or one branch, tag or version of it, from this home
+    /// Remove a model, or one branch, tag, version or kept variant of it, from this home
     Rm {
-        #[arg(value_name = "NAME[@REV]")]
+        #[arg(value_name = "NAME[@REV][:VARIANT]")]
         name: String,
         /// Remove what is your own or pinned, too
         #[arg(long)]

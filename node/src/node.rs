@@ -66,6 +66,8 @@ impl Node {
             ..lode_store::store::Options::default()
         };
         let store = Store::open(home, store_options)?;
+        // Files of variants that were on their way into the store when a node was killed.
+        variants::discard_temporary(home);
         Ok(Self {
             inner: Arc::new(Inner {
                 home: home.to_owned(),

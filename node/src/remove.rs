@@ -11,12 +11,16 @@ use crate::{
     Node,
     command::{Failure, Outcome},
     publisher, refs, resolve,
+    variants::{self, kept},
 };
 
-/// `lode rm NAME[@REV]`. A ref of an own model is deleted with a signed record; everything else is
+/// `lode rm NAME[@REV][:VARIANT]`. A ref of an own model is deleted with a signed record; everything else is
 /// forgotten by this home alone. Bytes go at the next collection.
 pub(crate) fn remove(node: &Node, name: &str, force: bool) -> Result<Outcome, Failure> {
     let name: NameRev = name.parse()?;
+    if name.variant.is_some() {
+        return remove_variant(node, &name);
+    }
     let Some(rev) = &name.rev else {
         return remove_model(node, &name.name, force);
     };
@@ -55,6 +59,17 @@ pub(crate) fn remove(node: &Node, name: &str, force: bool) -> Result<Outcome, Fa
     Ok(moved)
 }
 
+/// Lets go what is kept of a variant, and takes the claim back. The version that it is made from stays.
+fn remove_variant(node: &Node, name: &NameRev) -> Result<Outcome, Failure> {
+    let kept = resolve::version(node, name)?;
+    let base = resolve::base(node, name)?;
+    let variant = name.variant.as_deref().unwrap_or_default();
+    let recipe = variants::recipe(variant, &*resolve::tree(node, base.id)?)?;
+    kept::take_back(node, &base.publisher, &base.model, &base.id, &recipe)?;
+    forget(node, kept.id)?;
+    Ok(Outcome::Ok)
+}
+
 fn remove_model(node: &Node, name: &Name, force: bool) -> Result<Outcome, Failure> {
     let publisher = publisher::resolve(node, &name.publisher)?;
     if node.reads().model(publisher, &name.model).is_err() {
@@ -85,6 +100,8 @@ fn remove_model(node: &Node, name: &Name, force: bool) -> Result<Outcome, Failur
                 lode_store::identity::Operation::Access
             } else if full.starts_with("tags/") {
                 lode_store::identity::Operation::Tag
+            } else if full.starts_with("variants/") {
+                lode_store::identity::Operation::Push
             } else {
                 lode_store::identity::Operation::Branch
             };

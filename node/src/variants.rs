@@ -27,7 +27,7 @@ use crate::command::{Failure, FailureKind};
 pub use blocks::Blocks;
 pub use open::{Opener, VariantAt, VariantFileAt};
 pub(crate) use open::{Variants, variants};
-pub(crate) use pull::VariantPull;
+pub(crate) use pull::{VariantPull, discard_temporary};
 pub use reader::VariantReader;
 
 /// Names a variant: BLAKE3 in its derive-key mode of the tree's id and the recipe's bytes.

@@ -149,6 +149,25 @@ pub(crate) fn keep(
     Ok(id)
 }
 
+/// Forgets what this home made, and deletes the publisher's claim if this home signs for it. Blocks.
+pub(crate) fn take_back(
+    node: &Node,
+    publisher: &PublisherId,
+    model: &str,
+    base: &VersionId,
+    recipe: &Recipe,
+) -> Result<(), Failure> {
+    node.store().local_delete(&own_key(base, recipe))?;
+    let name = claim_ref(base, recipe);
+    let claimed = node.store().ref_set(publisher, model)?.resolve(&name);
+    if claimed.served().is_some()
+        && let Some(signer) = signer(node, publisher, model)?
+    {
+        signer.move_ref(node, model, &name, None)?;
+    }
+    Ok(())
+}
+
 /// The signer for a publisher, if this home may sign for it.
 fn signer(node: &Node, publisher: &PublisherId, model: &str) -> Result<Option<Signer>, Failure> {
     let name = PublisherName::Key(*publisher);

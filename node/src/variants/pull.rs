@@ -466,12 +466,26 @@ impl ImportSink for Sink<'_> {
     }
 }
 
+/// The folder in a home for files on their way into the store.
+const TEMPORARY: &str = "variants";
+
+/// Removes what a node that was killed left of variants. For the owner of the home alone.
+pub(crate) fn discard_temporary(home: &Path) {
+    let path = home.join(TEMPORARY);
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "files of variants are left");
+        }
+        _ => {}
+    }
+}
+
 /// A folder of the home for files on their way into the store.
 struct Temporary(PathBuf);
 
 impl Temporary {
     fn new(node: &Node, at: &VariantAt) -> Result<Self, Failure> {
-        let folder = node.home().join("variants").join(at.id.to_hex());
+        let folder = node.home().join(TEMPORARY).join(at.id.to_hex());
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
         Ok(Self(folder))

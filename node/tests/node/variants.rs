@@ -266,3 +266,30 @@ async fn a_source_that_changed_under_the_reader_gives_an_error_and_no_byte() {
     let left = fs::read_dir(&out).map_or(0, Iterator::count);
     assert_eq!(left, 0, "a part is left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_a_variant_takes_the_claim_back_and_leaves_its_version() {
+    let bytes = gguf();
+    let (a, _, _folder) = publisher(&bytes).await;
+    let remove = |name: &str| Command::Remove {
+        name: name.to_owned(),
+        force: false,
+    };
+    // Nothing is kept of it, and nothing else goes instead.
+    for name in ["acme/tiny:q8_0", "acme/tiny@v1:q8_0"] {
+        let error = a.run(remove(name)).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::NotFound, "{name}");
+    }
+    make(&a, "acme/tiny@v1:q8_0").await;
+    a.run(remove("acme/tiny:q8_0")).await.unwrap();
+    let listed = variants(&a, "acme/tiny@v1").await;
+    assert!(
+        listed
+            .iter()
+            .all(|row| row.kept.is_none() && row.claimed.is_none())
+    );
+    assert!(
+        listed.iter().any(|row| row.name == "q8_0"),
+        "the version went too"
+    );
+}
