@@ -25,6 +25,10 @@ const PATHS: &[&str] = &[
     "sub/model.safetensors",
     "sub/config.json",
     "generation_config.json",
+    "tokenizer.model",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
 ];
 /// Longest file that is made whole.
 const MADE_BYTES_MAX: u64 = 1 << 20;
