@@ -4,13 +4,13 @@
 pub const LAYOUTS_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of a file of a variant that are made, and kept, at once for a reader of more than a few.
-pub const BLOCK_BYTES: u64 = 256 << 10;
+pub const BLOCK_BYTES: u64 = 512 << 10;
 
 /// Bytes up to which a range is made by itself: a block would cost many times as much.
 pub const SHORT_BYTES_MAX: u64 = 64 << 10;
 
 /// Bytes that one thread makes at a time.
-pub const PART_BYTES: usize = 32 << 10;
+pub const PART_BYTES: usize = 16 << 10;
 
 /// Bytes of a file of a variant that are made at once when it is written to a folder.
 pub const WRITE_BYTES: u64 = 4 << 20;
