@@ -55,6 +55,9 @@ pub const CHAT_TEMPLATE_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest description of a part of a tokenizer (normalizer, pre-tokenizer, decoder, post-processor), in bytes.
 pub const TOKENIZER_PART_BYTES_MAX: usize = 256 * 1024;
 
+/// Most steps in which a pre-tokenizer splits text: three times as many as any seen. Each may hold a compiled pattern.
+pub const SPLIT_STEPS_MAX: usize = 16;
+
 /// Longest pattern that a pre-tokenizer splits text with, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4096;
 

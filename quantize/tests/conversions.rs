@@ -94,7 +94,7 @@ fn shapes(architecture: &str, tied: bool) -> Vec<(String, Vec<u64>)> {
     all
 }
 
-/// Brain floats that are their own position, so that rows can be told apart.
+/// Brain floats of random values, so that rows can be told apart.
 fn safetensors(tensors: &[(String, Vec<u64>)]) -> Vec<u8> {
     let (mut entries, mut data) = (Vec::new(), Vec::<u8>::new());
     for (name, shape) in tensors {

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::json::TokenizerJson;
 use super::{JSON, SPACE, byte_level, wrong};
-use crate::limits::{PATTERN_BYTES_MAX, PATTERN_PROGRAM_BYTES_MAX, PATTERN_STEPS_MAX};
+use crate::limits::{
+    PATTERN_BYTES_MAX, PATTERN_PROGRAM_BYTES_MAX, PATTERN_STEPS_MAX, SPLIT_STEPS_MAX,
+};
 use crate::variant::LayoutError;
 
 /// How GPT-2 splits text, which a `ByteLevel` pre-tokenizer does unless it says otherwise.
@@ -89,8 +91,19 @@ pub(super) struct Splitter(Vec<Step>);
 
 impl Splitter {
     pub(super) fn new(splitter: &Value) -> Result<Self, LayoutError> {
+        let parts = sequence(splitter, "pretokenizers");
+        // Before any is compiled: programs of thousands of short patterns would fill gigabytes.
+        if parts.len() > SPLIT_STEPS_MAX {
+            return Err(wrong(
+                JSON,
+                format!(
+                    "its pre-tokenizer has {} steps, more than {SPLIT_STEPS_MAX}",
+                    parts.len()
+                ),
+            ));
+        }
         let mut steps = Vec::new();
-        for part in sequence(splitter, "pretokenizers") {
+        for part in parts {
             let flag = |key: &str| part.get(key).and_then(Value::as_bool);
             steps.push(match kind(part) {
                 "Split" => Step::Pattern {
@@ -231,4 +244,39 @@ fn compile(pattern: &str) -> Result<Box<Regex>, LayoutError> {
         .build()
         .map(Box::new)
         .map_err(|error| wrong(JSON, format!("a pattern is not understood: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many steps that split digits, the last of which spells bytes.
+    fn splitter(steps: usize) -> Result<Splitter, LayoutError> {
+        let mut parts = vec![serde_json::json!({"type": "Digits"}); steps - 1];
+        parts.push(serde_json::json!({"type": "ByteLevel"}));
+        Splitter::new(&serde_json::json!({"type": "Sequence", "pretokenizers": parts}))
+    }
+
+    fn split_by(pattern: &str) -> Result<Splitter, LayoutError> {
+        Splitter::new(&serde_json::json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"},
+            {"type": "ByteLevel"},
+        ]}))
+    }
+
+    #[test]
+    fn more_steps_than_any_tokenizer_has_are_refused() {
+        assert!(splitter(SPLIT_STEPS_MAX).is_ok());
+        let error = splitter(SPLIT_STEPS_MAX + 1).unwrap_err().to_string();
+        assert!(error.contains("17 steps, more than 16"), "{error}");
+    }
+
+    #[test]
+    fn patterns_that_are_too_long_or_become_too_large_are_refused() {
+        assert!(split_by(&"a".repeat(PATTERN_BYTES_MAX)).is_ok());
+        let error = split_by(&"a".repeat(PATTERN_BYTES_MAX + 1)).unwrap_err();
+        assert!(error.to_string().contains("longer than 4096"), "{error}");
+        let error = split_by(r"\w{1000}").unwrap_err();
+        assert!(error.to_string().contains("not understood"), "{error}");
+    }
 }
