@@ -155,14 +155,18 @@ def stream(node, model, work, variants):
     print("\nstreamed over HTTP, beside the quantizer's own speed (one thread and two, nothing written); medians of 3")
     for name in variants:
         url = f"http://127.0.0.1:7178{MODEL}:{name}/files/model.gguf"
-        one, two, streamed = [], [], []
+        one, two, streamed, own_cpu, node_cpu = [], [], [], [], []
         for _ in range(3):
-            one.append(run(RELEASE / "examples/variant", model, name, "-", 1)[0])
+            wall, cpu, _ = run(RELEASE / "examples/variant", model, name, "-", 1)
+            one.append(wall)
+            own_cpu.append(cpu)
             two.append(run(RELEASE / "examples/variant", model, name, "-", 2)[0])
+            before = served_cpu(node.pid)
             streamed.append(run("curl", "-sf", "-o", "/dev/null", url)[0])
-        one, two, streamed = (statistics.median(times) for times in (one, two, streamed))
+            node_cpu.append(served_cpu(node.pid) - before)
+        one, two, streamed, own_cpu, node_cpu = map(statistics.median, (one, two, streamed, own_cpu, node_cpu))
         print(f"{name:10} {one:6.2f} s, {two:6.2f} s   HTTP {streamed:6.2f} s   {one / streamed:5.2f} of one thread (bar 0.8), "
-              f"{two / streamed:5.2f} of two")
+              f"{two / streamed:5.2f} of two   CPU s: own {own_cpu:.2f}, node {node_cpu:.2f}, ratio {own_cpu / node_cpu:.2f}")
 
 
 def short_ranges(node, client, variants):
