@@ -12,7 +12,7 @@ pub mod gateway;
 pub mod guard;
 pub mod kept;
 pub mod limits;
-pub mod made;
+mod made;
 pub mod metrics;
 pub mod multipart;
 mod native;

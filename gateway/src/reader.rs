@@ -573,16 +573,7 @@ impl OpenVersion {
         if let Some(variant) = &self.variant {
             return Ok(Arc::clone(variant.layout()));
         }
-        let reads = self.model.reader.reads.clone();
-        let tree = self.version.doc.tree;
-        let held = blocking(move || match reads.layout(tree) {
-            Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
-            layout => layout.map(Ok),
-        });
-        match (held.await?, &self.model.reader.fetcher) {
-            (Err(_), Some(fetcher)) => Ok(fetcher.layout(&self.of(), tree, &self.tree).await?),
-            (layout, _) => Ok(layout?),
-        }
+        Ok(self.opener().layout().await?)
     }
 
     /// What peers are asked for it by.

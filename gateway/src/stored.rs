@@ -66,19 +66,15 @@ impl OpenFile {
 }
 
 /// A part of a file that is a body of its own, such as a tensor.
-#[derive(Debug)]
 pub struct Window {
-    file: Arc<OpenFile>,
+    file: Arc<dyn Source>,
     range: ByteRange,
 }
 
 impl Window {
     /// The bytes `range` of `file`.
-    pub fn new(file: OpenFile, range: ByteRange) -> Self {
-        Self {
-            file: Arc::new(file),
-            range,
-        }
+    pub fn new(file: Arc<dyn Source>, range: ByteRange) -> Self {
+        Self { file, range }
     }
 
     fn outer(&self, range: ByteRange) -> ByteRange {
@@ -92,7 +88,7 @@ impl Window {
 
 impl Source for Window {
     fn again(&self) -> Option<Arc<dyn Source>> {
-        Some(Arc::new(Self::new(self.file.anew(), self.range)))
+        Some(Arc::new(Self::new(self.file.again()?, self.range)))
     }
 
     fn read_at_hand(&self, range: ByteRange) -> Option<Bytes> {

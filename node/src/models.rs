@@ -19,7 +19,9 @@ use crate::{
     command::{
         Failure, FailureKind, FileRow, LogRow, ModelRow, Outcome, Shown, SignatureRow, TensorRow,
     },
-    publisher, resolve,
+    publisher,
+    read::Layout,
+    resolve,
 };
 
 /// Bytes of a `config.json` that are read for the architecture.
@@ -78,7 +80,7 @@ fn held(node: &Node, tree: &Tree) -> Result<u64, Failure> {
 }
 
 /// Bytes of a file that are held; none when not even its chunk list is.
-fn file_held(node: &Node, file: &File) -> Result<u64, Failure> {
+pub(crate) fn file_held(node: &Node, file: &File) -> Result<u64, Failure> {
     match node.reads().file(file) {
         Ok(reader) => Ok(reader.bytes_held()?),
         Err(error) if error.kind() == FailureKind::NoPeer => Ok(0),
@@ -109,23 +111,37 @@ pub(crate) fn tensors(node: &Node, name: &str) -> Result<Outcome, Failure> {
     let layout = node
         .reads()
         .layout(resolve::document(node, found.id)?.doc.tree)?;
-    let mut tensors = Vec::with_capacity(layout.len());
-    for file in layout.files() {
-        for tensor in &file.tensors {
-            tensors.push(TensorRow {
-                name: tensor.name.clone(),
-                file: file.path.clone(),
-                dtype: tensor.dtype.to_string(),
-                shape: tensor.shape.clone(),
-                offset: tensor.range.start,
-                size: tensor.range.len(),
-            });
-        }
-    }
     Ok(Outcome::Tensors {
         version: found.id.to_hex(),
-        tensors,
+        tensors: tensor_rows(&layout),
     })
+}
+
+/// The tensors of a version or variant.
+pub(crate) fn tensor_rows(layout: &Layout) -> Vec<TensorRow> {
+    let rows = layout.files().iter().flat_map(|file| {
+        file.tensors.iter().map(|tensor| TensorRow {
+            name: tensor.name.clone(),
+            file: file.path.clone(),
+            dtype: tensor.dtype.to_string(),
+            shape: tensor.shape.clone(),
+            offset: tensor.range.start,
+            size: tensor.range.len(),
+        })
+    });
+    rows.collect()
+}
+
+/// Elements by type, the most first.
+pub(crate) fn elements_by_dtype(layout: &Layout) -> Vec<(String, u64)> {
+    let mut dtypes: BTreeMap<String, u64> = BTreeMap::new();
+    for tensor in layout.files().iter().flat_map(|file| &file.tensors) {
+        *dtypes.entry(tensor.dtype.to_string()).or_default() +=
+            tensor.shape.iter().product::<u64>();
+    }
+    let mut dtypes: Vec<(String, u64)> = dtypes.into_iter().collect();
+    dtypes.sort_by_key(|(_, elements)| std::cmp::Reverse(*elements));
+    dtypes
 }
 
 /// `lode path`.
@@ -173,13 +189,7 @@ pub(crate) fn show(node: &Node, name: &str) -> Result<Outcome, Failure> {
         Err(error) if error.kind() == FailureKind::NoPeer => Arc::default(),
         layout => layout?,
     };
-    let mut dtypes: BTreeMap<String, u64> = BTreeMap::new();
-    for tensor in layout.files().iter().flat_map(|file| &file.tensors) {
-        *dtypes.entry(tensor.dtype.to_string()).or_default() +=
-            tensor.shape.iter().product::<u64>();
-    }
-    let mut dtypes: Vec<(String, u64)> = dtypes.into_iter().collect();
-    dtypes.sort_by_key(|(_, elements)| std::cmp::Reverse(*elements));
+    let dtypes = elements_by_dtype(&layout);
     let files = file_rows(node, &tree)?;
     Ok(Outcome::Shown(Box::new(Shown {
         name: publisher::shown_name(node, &found.publisher, &found.model)?,

@@ -57,7 +57,11 @@ pub(crate) fn push(node: &Node, request: Push, events: &EventSink) -> Result<Out
         file_roots: request.file_roots,
         ..ImportOptions::default()
     };
-    let imported = import(store, Path::new(&request.dir), &options, &Sink(events))?;
+    let sink = Importing {
+        events,
+        phase: "push",
+    };
+    let imported = import(store, Path::new(&request.dir), &options, &sink)?;
 
     let head_doc = head.map(|id| resolve::document(node, id)).transpose()?;
     let links = Links {
@@ -140,18 +144,22 @@ fn tag_exists(request: &Push) -> Failure {
 }
 
 /// Progress and warnings of an import, and its end when the caller leaves.
-struct Sink<'a>(&'a EventSink);
+pub(crate) struct Importing<'a> {
+    pub(crate) events: &'a EventSink,
+    /// What it is called to the user.
+    pub(crate) phase: &'static str,
+}
 
-impl ImportSink for Sink<'_> {
+impl ImportSink for Importing<'_> {
     fn progress(&self, done: u64, total: u64) {
-        self.0.progress("push", done, total, 0);
+        self.events.progress(self.phase, done, total, 0);
     }
 
     fn warning(&self, text: &str) {
-        self.0.warn(text);
+        self.events.warn(text);
     }
 
     fn cancelled(&self) -> bool {
-        self.0.is_cancelled()
+        self.events.is_cancelled()
     }
 }

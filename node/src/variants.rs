@@ -10,6 +10,7 @@ pub(crate) mod kept;
 pub mod limits;
 pub(crate) mod list;
 mod open;
+mod parts;
 mod pull;
 mod reader;
 mod slice;

@@ -245,6 +245,24 @@ fn put_values<const N: usize>(
     Ok(())
 }
 
+/// Hands over each part of `range` that lies between two multiples of `unit`, with its bytes of `out`, which is as long.
+fn in_units(
+    range: ByteRange,
+    unit: u64,
+    out: &mut [u8],
+    mut put: impl FnMut(ByteRange, &mut [u8]) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let mut start = range.start;
+    let mut rest = out;
+    while start < range.end {
+        let end = range.end.min((start / unit + 1) * unit);
+        let (made, left) = rest.split_at_mut(index_of(end - start));
+        put(ByteRange { start, end }, made)?;
+        (start, rest) = (end, left);
+    }
+    Ok(())
+}
+
 fn index_of(value: u64) -> usize {
     usize::try_from(value).expect("it is part of something in memory")
 }

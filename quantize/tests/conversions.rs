@@ -395,6 +395,7 @@ fn what_cannot_be_converted_is_refused_with_what_and_why() {
             r#""num_hidden_layers":4294967295"#,
         ),
         (r#""head_dim":16"#, r#""head_dim":-1"#),
+        (r#""rms_norm_eps":1e-5"#, r#""rms_norm_eps":0"#),
         (r#""hidden_act":"silu""#, r#""hidden_act":"relu""#),
     ] {
         let key = from.split('"').nth(1).unwrap();

@@ -118,7 +118,7 @@ async fn open(reader: &Reader, params: &Params, target: &Target) -> Result<Conte
         content_type: "application/octet-stream",
         immutable: version.is_pinned_by(params.get("rev")),
         headers,
-        source: Arc::new(Window::new(source, range)),
+        source: Arc::new(Window::new(Arc::new(source), range)),
     })
 }
 

@@ -10,11 +10,12 @@ use serde::Serialize;
 use super::files::{disposition, media_type};
 use crate::{
     answer::{Answer, Problem, json},
+    body::Source,
     condition::Etag,
     content::Content,
-    made::Made,
     reader::{OpenVersion, Reader},
     route::Request,
+    stored::Window,
 };
 
 /// One row of a list of variants.
@@ -123,16 +124,20 @@ pub(super) async fn content(
     let part = range.map_or_else(String::new, |range| {
         format!(".{}-{}", range.start, range.end)
     });
-    let range = range.unwrap_or(ByteRange {
-        start: 0,
-        end: made.len,
-    });
+    let reader: Arc<dyn Source> = Arc::new(reader);
+    let (len, source) = match range {
+        Some(range) => {
+            let window: Arc<dyn Source> = Arc::new(Window::new(reader, range));
+            (range.len(), window)
+        }
+        None => (made.len, reader),
+    };
     Ok(Content {
-        len: range.len(),
+        len,
         etag: Etag::new(format!("{}.{file}{part}", at.id)),
         content_type,
         immutable: version.is_pinned_by(rev),
         headers,
-        source: Arc::new(Made::new(reader, range)),
+        source,
     })
 }

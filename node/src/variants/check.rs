@@ -71,10 +71,12 @@ async fn run(node: &Node, request: &VariantCheck, events: &EventSink) -> Result<
             model: model.to_owned(),
             version,
         };
+        let tree_id = node
+            .blocking(move |node| Ok(node.reads().version(version)?.doc.tree))
+            .await?;
         let copy = Copy {
-            node,
-            of,
-            documents: &documents,
+            version,
+            files: Opener::of_node(node, of, tree_id, Arc::clone(&documents.tree)),
             opener: &opener,
             at: &at,
         };
@@ -85,9 +87,10 @@ async fn run(node: &Node, request: &VariantCheck, events: &EventSink) -> Result<
 
 /// A kept variant beside the recipe.
 struct Copy<'a> {
-    node: &'a Node,
-    of: Of,
-    documents: &'a Documents,
+    version: VersionId,
+    /// Its files, as they are held here or by peers.
+    files: Opener,
+    /// The base's, of which they are made.
     opener: &'a Opener,
     at: &'a Arc<VariantAt>,
 }
@@ -96,7 +99,7 @@ impl Copy<'_> {
     fn corrupt(&self, text: String) -> Finding {
         Finding {
             level: "corrupt".to_owned(),
-            text: format!("version {}: {text}", &self.of.version.to_hex()[..12]),
+            text: format!("version {}: {text}", &self.version.to_hex()[..12]),
             advice: Some(
                 "its signer did not make it by the recipe: do not use it, and make the variant here"
                     .to_owned(),
@@ -110,7 +113,7 @@ impl Copy<'_> {
         checked: &mut Checked,
         events: &EventSink,
     ) -> Result<(), Failure> {
-        let tree = &self.documents.tree;
+        let tree = self.files.tree();
         let mut made = Vec::new();
         let names = |paths: Vec<&str>| paths.join(", ");
         let (here, there) = (
@@ -195,16 +198,7 @@ impl Copy<'_> {
         let file = &self.at.files[position];
         let reader = Arc::new(self.opener.reader(self.at, position).await?);
         let expected = reader.make(range).await?;
-        let tree = Arc::clone(&self.documents.tree);
-        let copies = Opener::new(
-            self.node.reads().clone(),
-            Some(self.node.fetcher()),
-            self.of.clone(),
-            // Nothing is laid out of it.
-            lode_store::TreeId::from_bytes([0; 32]),
-            tree,
-        );
-        let found = copies.open(position).await?.read_all(range).await?;
+        let found = self.files.open(position).await?.read_all(range).await?;
         let Some(at) = expected.iter().zip(&found).position(|(a, b)| a != b) else {
             return Ok(None);
         };

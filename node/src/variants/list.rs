@@ -1,13 +1,13 @@
 //! `lode variant ls`, and what `ls`, `tensors`, `show` and `lineage` say of a variant that is made when it is read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use lode_store::name::{NameRev, PublisherName};
 
 use super::{Opener, VariantAt, kept};
 use crate::{
     Node,
-    command::{Failure, FailureKind, FileRow, LineageRow, Outcome, Shown, TensorRow, VariantRow},
+    command::{Failure, FailureKind, FileRow, LineageRow, Outcome, Shown, VariantRow},
     fetch::Of,
     models, publisher,
     resolve::{self, Found},
@@ -15,10 +15,6 @@ use crate::{
 
 /// The version that a name means, asked for among peers if it is not here, and what opens its variants.
 pub(super) async fn base(node: &Node, name: &NameRev) -> Result<(Found, Opener), Failure> {
-    let name = NameRev {
-        variant: None,
-        ..name.clone()
-    };
     let find = |name: NameRev| node.blocking(move |node| find(node, &name));
     let found = match find(name.clone()).await {
         Err(failure) if matches!(failure.kind, FailureKind::NotFound | FailureKind::NoPeer) => {
@@ -33,7 +29,7 @@ pub(super) async fn base(node: &Node, name: &NameRev) -> Result<(Found, Opener),
             if !node.fetcher().learn(publisher, model, rev).await? {
                 return Err(failure);
             }
-            find(name).await?
+            find(name.clone()).await?
         }
         found => found?,
     };
@@ -43,20 +39,14 @@ pub(super) async fn base(node: &Node, name: &NameRev) -> Result<(Found, Opener),
         model: found.model.clone(),
         version: found.id,
     };
-    let opener = Opener::new(
-        node.reads().clone(),
-        Some(node.fetcher()),
-        of,
-        tree_id,
-        tree,
-    );
+    let opener = Opener::of_node(node, of, tree_id, tree);
     Ok((found, opener))
 }
 
 type BaseTree = (Found, lode_store::TreeId, Arc<lode_store::tree::Tree>);
 
 fn find(node: &Node, name: &NameRev) -> Result<BaseTree, Failure> {
-    let found = resolve::version(node, name)?;
+    let found = resolve::base(node, name)?;
     let tree_id = resolve::document(node, found.id)?.doc.tree;
     let tree = node.reads().tree(tree_id)?;
     Ok((found, tree_id, tree))
@@ -121,14 +111,20 @@ pub(crate) async fn files(node: &Node, name: &NameRev) -> Result<Outcome, Failur
     let (found, _, at) = named(node, name).await?;
     Ok(Outcome::Files {
         version: found.id.to_hex(),
-        files: file_rows(&at),
+        files: node.blocking(move |node| file_rows(node, &at)).await?,
     })
 }
 
-fn file_rows(at: &VariantAt) -> Vec<FileRow> {
+/// Rows of files of which nothing is stored: what is held of one is all of it if what it is made of is held.
+fn file_rows(node: &Node, at: &VariantAt) -> Result<Vec<FileRow>, Failure> {
     let rows = at.files.iter().map(|file| {
         let same = file.same_as(&at.tree);
-        FileRow {
+        let mut whole = true;
+        for &source in &file.sources {
+            let source = &at.tree.files()[source];
+            whole &= models::file_held(node, source)? >= source.size;
+        }
+        Ok(FileRow {
             path: file.path.clone(),
             size: file.len,
             // Nobody knows it before all of the file was made once.
@@ -137,9 +133,9 @@ fn file_rows(at: &VariantAt) -> Vec<FileRow> {
             }),
             rule: same.map_or_else(|| "made".to_owned(), |file| file.chunks.rule.clone()),
             chunks: same.map_or(0, |file| file.chunks.count),
-            size_held: file.len,
+            size_held: if whole { file.len } else { 0 },
             root: None,
-        }
+        })
     });
     rows.collect()
 }
@@ -147,43 +143,31 @@ fn file_rows(at: &VariantAt) -> Vec<FileRow> {
 /// `lode tensors NAME[@REV]:VARIANT`.
 pub(crate) async fn tensors(node: &Node, name: &NameRev) -> Result<Outcome, Failure> {
     let (found, _, at) = named(node, name).await?;
-    let mut tensors = Vec::new();
-    for file in at.layout().files() {
-        tensors.extend(file.tensors.iter().map(|tensor| TensorRow {
-            name: tensor.name.clone(),
-            file: file.path.clone(),
-            dtype: tensor.dtype.to_string(),
-            shape: tensor.shape.clone(),
-            offset: tensor.range.start,
-            size: tensor.range.len(),
-        }));
-    }
     Ok(Outcome::Tensors {
         version: found.id.to_hex(),
-        tensors,
+        tensors: models::tensor_rows(at.layout()),
     })
+}
+
+/// The name of the version that a variant is made from.
+fn base_name(name: &NameRev) -> String {
+    let name = NameRev {
+        variant: None,
+        ..name.clone()
+    };
+    name.to_string()
 }
 
 /// `lode show NAME[@REV]:VARIANT`: the version, with what the variant makes of it.
 pub(crate) async fn show(node: &Node, name: &NameRev) -> Result<Outcome, Failure> {
     let (_, _, at) = named(node, name).await?;
-    let base = NameRev {
-        variant: None,
-        ..name.clone()
-    };
-    let base = base.to_string();
+    let base = base_name(name);
     let shown = node.blocking(move |node| models::show(node, &base)).await?;
     let Outcome::Shown(shown) = shown else {
         return Ok(shown);
     };
-    let mut dtypes: BTreeMap<String, u64> = BTreeMap::new();
-    for tensor in at.layout().files().iter().flat_map(|file| &file.tensors) {
-        *dtypes.entry(tensor.dtype.to_string()).or_default() +=
-            tensor.shape.iter().product::<u64>();
-    }
-    let mut dtypes: Vec<(String, u64)> = dtypes.into_iter().collect();
-    dtypes.sort_by_key(|(_, elements)| std::cmp::Reverse(*elements));
-    let files = file_rows(&at);
+    let rows = Arc::clone(&at);
+    let files = node.blocking(move |node| file_rows(node, &rows)).await?;
     Ok(Outcome::Shown(Box::new(Shown {
         name: format!("{}:{}", shown.name, at.recipe),
         message: format!(
@@ -193,9 +177,9 @@ pub(crate) async fn show(node: &Node, name: &NameRev) -> Result<Outcome, Failure
             at.recipe.rules()
         ),
         tensors: at.layout().len() as u64,
-        dtypes,
+        dtypes: models::elements_by_dtype(at.layout()),
         size: at.size(),
-        size_held: at.size(),
+        size_held: files.iter().map(|file| file.size_held).sum(),
         size_own: 0,
         collection: None,
         files,
@@ -207,11 +191,7 @@ pub(crate) async fn show(node: &Node, name: &NameRev) -> Result<Outcome, Failure
 /// `lode lineage NAME[@REV]:VARIANT`: the variant above its version.
 pub(crate) async fn lineage(node: &Node, name: &NameRev) -> Result<Outcome, Failure> {
     let (_, _, at) = named(node, name).await?;
-    let base = NameRev {
-        variant: None,
-        ..name.clone()
-    };
-    let base = base.to_string();
+    let base = base_name(name);
     let lineage = node
         .blocking(move |node| crate::lineage::lineage(node, &base))
         .await?;

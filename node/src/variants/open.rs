@@ -15,6 +15,7 @@ use lode_tensors::{ByteRange, Format};
 
 use super::{VariantId, limits, reader::VariantReader};
 use crate::{
+    Node,
     command::Failure,
     fetch::{Fetcher, Of, RemoteFile},
     read::{FileReader, FileTensors, Layout, Parsed, ReadError, Reads, TensorAt, parse_header},
@@ -220,8 +221,11 @@ impl Opener {
         }
     }
 
-    /// The tensors of the version.
-    pub(super) async fn layout(&self) -> Result<Arc<Layout>, Failure> {
+    /// The tensors of the version itself.
+    ///
+    /// # Errors
+    /// A header is nowhere to be had.
+    pub async fn layout(&self) -> Result<Arc<Layout>, Failure> {
         let (reads, tree) = (self.reads.clone(), self.tree_id);
         let held = blocking(move || match reads.layout(tree) {
             Err(error @ ReadError::NotHeld { .. }) => Ok(Err(error)),
@@ -231,6 +235,12 @@ impl Opener {
             (Err(_), Some(fetcher)) => fetcher.layout(&self.of, self.tree_id, &self.tree).await,
             (layout, _) => Ok(layout?),
         }
+    }
+
+    /// The same over a node, with what its peers have.
+    pub(crate) fn of_node(node: &Node, of: Of, tree_id: TreeId, tree: Arc<Tree>) -> Self {
+        let fetcher = Some(node.fetcher());
+        Self::new(node.reads().clone(), fetcher, of, tree_id, tree)
     }
 
     /// The tree that variants are made from.

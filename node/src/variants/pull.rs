@@ -10,37 +10,27 @@ use std::{
     sync::Arc,
 };
 
-use globset::GlobSet;
 use lode_quantize::Recipe;
 use lode_store::{
     PublisherId, VersionId,
-    import::{ImportOptions, ImportSink, import},
+    import::{ImportOptions, import},
     manifest::VersionBytes,
     store::Protection,
     tree::File,
 };
-use lode_tensors::{
-    ByteRange, Cut, ShardIndex, Tensor,
-    slice::{Slice, parse_range},
-};
+use lode_tensors::slice::Slice;
 
 use super::{
     Opener, VariantAt,
     kept::{self, Claims},
-    slice::VariantSlicer,
     write::{Done, Writer},
 };
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind, Pull},
     fetch::Of,
-    pull::{
-        Received, Receiving,
-        documents::Documents,
-        plan::globs,
-        records::Peers,
-        slice_manifest::{self, Manifest},
-    },
+    pull::{Received, Receiving, documents::Documents, plan::globs, records::Peers},
+    push::Importing,
 };
 
 /// A pull of a variant.
@@ -112,13 +102,8 @@ impl VariantPull<'_> {
             model: self.model.to_owned(),
             version: self.base,
         };
-        Ok(Opener::new(
-            self.node.reads().clone(),
-            Some(self.node.fetcher()),
-            of,
-            version.doc.tree,
-            Arc::clone(&self.documents.tree),
-        ))
+        let tree = Arc::clone(&self.documents.tree);
+        Ok(Opener::of_node(self.node, of, version.doc.tree, tree))
     }
 
     async fn base_document(&self) -> Result<VersionBytes, Failure> {
@@ -156,9 +141,19 @@ impl VariantPull<'_> {
             Err(failure) if failure.kind == FailureKind::NoPeer => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let tree = Arc::clone(&documents.tree);
-        let files = move |node: &Node| Ok(missing_bytes(node, tree.files()));
-        let to_fetch = self.node.blocking(files).await?;
+        let (tree, made_from) = (Arc::clone(&documents.tree), (self.base, self.recipe));
+        let look = move |node: &Node| {
+            // A ref may name any version of the model.
+            let is_it = kept::made_from(&node.reads().version(version)?) == Some(made_from);
+            Ok(is_it.then(|| missing_bytes(node, tree.files())))
+        };
+        let Some(to_fetch) = self.node.blocking(look).await? else {
+            let recipe = &self.recipe;
+            self.events.warn(format!(
+                "the publisher's claim of {recipe} names a version that says to be something else: left aside"
+            ));
+            return Ok(None);
+        };
         let worth = to_fetch == 0 || (missing > 0 && to_fetch <= missing);
         Ok(worth.then_some((version, documents)))
     }
@@ -184,7 +179,11 @@ impl VariantPull<'_> {
     }
 
     /// Brings files of the base to the store, or to the folder.
-    async fn base_files(&self, files: &[usize], folder: Option<&str>) -> Result<Received, Failure> {
+    pub(super) async fn base_files(
+        &self,
+        files: &[usize],
+        folder: Option<&str>,
+    ) -> Result<Received, Failure> {
         let all = self.documents.tree.files();
         let mut receiving = self.receiving(self.base, self.documents, folder);
         receiving.files = Some(files.iter().map(|&at| &all[at]).collect());
@@ -253,7 +252,7 @@ impl VariantPull<'_> {
             total: made_size,
         };
         for &file in &made {
-            writer.whole(file, &mut done).await?;
+            writer.write(writer.whole(file), &mut done).await?;
         }
         if chosen.len() < at.files.len() {
             return Ok((self.base, received));
@@ -269,121 +268,7 @@ impl VariantPull<'_> {
         };
         Ok((self.node.blocking(keep).await?, received))
     }
-
-    /// Chosen tensors, or what a slice has of them; with a slice all that it takes to load it.
-    async fn parts(
-        &self,
-        opener: &Opener,
-        at: &Arc<VariantAt>,
-        include: Option<GlobSet>,
-        tensors: Option<GlobSet>,
-        slice: Slice,
-    ) -> Result<(VersionId, Received), Failure> {
-        let Some(to) = &self.request.to else {
-            return Err(Failure::usage(
-                "a part of a variant needs --to: the store keeps whole files of a variant",
-            )
-            .advise("name a folder with --to DIR"));
-        };
-        let rows = self.request.rows.as_deref().map(parse_range).transpose();
-        let rows = rows.map_err(|error| Failure::usage(format!("--rows: {error}")))?;
-        let slicer = match slice.is_whole() {
-            true => None,
-            false => Some(VariantSlicer::new(opener, &self.recipe, slice).await?),
-        };
-        let (publisher, model) = (self.publisher.to_string(), self.model.to_owned());
-        let mut manifest = Manifest::new(publisher, model, self.base.to_hex());
-        manifest.slice.clone_from(&self.request.slice);
-        manifest.tensors_named.clone_from(&self.request.tensors);
-        manifest.rows.clone_from(&rows);
-        manifest.architecture = slicer.as_ref().map(|slicer| slicer.architecture.clone());
-        let writer = Writer {
-            node: self.node.clone(),
-            opener: opener.clone(),
-            at: Arc::clone(at),
-            folder: Path::new(to).into(),
-            force: self.request.force,
-            events: self.events.clone(),
-        };
-        let mut received = Received {
-            size_full: at.size(),
-            ..Received::default()
-        };
-        let fetched_before = self.node.fetcher().figures().bytes;
-        let (with_tensors, others) = at.split();
-        let mut done = Done::default();
-        let mut written = Vec::new();
-        for file in with_tensors {
-            let path = &at.files[file].path;
-            let mut choose = |tensor: &Tensor| -> Result<Option<Cut>, Failure> {
-                let named = tensors.as_ref();
-                if !named.is_none_or(|named| named.is_match(&tensor.name)) {
-                    return Ok(None);
-                }
-                let cut = match &slicer {
-                    Some(slicer) => slicer.cut(tensor)?,
-                    None => Some(rows.clone().map_or(Cut::Whole, Cut::rows)),
-                };
-                if let Some(cut) = &cut {
-                    manifest.add(path, tensor, cut);
-                }
-                Ok(cut)
-            };
-            if let Some(len) = writer.tensors(file, &mut choose, &mut done).await? {
-                manifest.add_bytes(len, at.files[file].len);
-                received.size += len;
-                written.push(path.clone());
-            }
-        }
-        if written.is_empty() {
-            return Err(Failure::not_found("no tensor of the variant is chosen")
-                .advise("`lode tensors NAME:VARIANT` lists them; put globs in quotes"));
-        }
-        let beside = |file: &usize| match &include {
-            Some(include) => include.is_match(&at.files[*file].path),
-            None => slicer.is_some(),
-        };
-        let mut same = Vec::new();
-        for file in others.into_iter().filter(beside) {
-            let path = &at.files[file].path;
-            received.size += at.files[file].len;
-            written.push(path.clone());
-            match at.files[file].made() {
-                None => same.extend(&at.files[file].sources),
-                Some(_) if path == INDEX => {
-                    let reader = Arc::new(opener.reader(at, file).await?);
-                    let (start, end) = (0, reader.len());
-                    let index = reader.make(ByteRange { start, end }).await?;
-                    let index = ShardIndex::parse(&index)
-                        .map_err(|error| Failure::failed(format!("{INDEX}: {error}")))?;
-                    let part = index.subset(|tensor| manifest.has(tensor), manifest.size());
-                    writer.bytes(path, part).await?;
-                }
-                Some(_) => {
-                    writer.whole(file, &mut done).await?;
-                }
-            }
-        }
-        if !same.is_empty() {
-            received.add(self.base_files(&same, Some(to)).await?);
-        }
-        if slicer.is_some() {
-            writer
-                .bytes(slice_manifest::NAME, manifest.encode())
-                .await?;
-            written.push(slice_manifest::NAME.to_owned());
-        }
-        received.files = written.len() as u64;
-        received.fetched += self.node.fetcher().figures().bytes - fetched_before;
-        received.path = Some(match &written[..] {
-            [one] => Path::new(to).join(one).display().to_string(),
-            _ => to.clone(),
-        });
-        Ok((self.base, received))
-    }
 }
-
-const INDEX: &str = "model.safetensors.index.json";
 
 /// That two claims name different bytes.
 pub(super) fn disagreement(recipe: &Recipe, claims: Claims) -> String {
@@ -434,7 +319,10 @@ fn import_made(
             node.store(),
             &folder.join(&file.path),
             &options,
-            &Sink(events),
+            &Importing {
+                events,
+                phase: "store",
+            },
         )?;
         let tree = node.reads().tree(imported.tree)?;
         let stored = tree
@@ -448,22 +336,6 @@ fn import_made(
         guards.push(imported.guard);
     }
     Ok((files, guards))
-}
-
-struct Sink<'a>(&'a EventSink);
-
-impl ImportSink for Sink<'_> {
-    fn progress(&self, done: u64, total: u64) {
-        self.0.progress("store", done, total, 0);
-    }
-
-    fn warning(&self, text: &str) {
-        self.0.warn(text);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.is_cancelled()
-    }
 }
 
 /// The folder in a home for files on their way into the store.

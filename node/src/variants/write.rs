@@ -26,28 +26,34 @@ pub(super) struct Done {
     pub(super) total: u64,
 }
 
-/// What of a file is written: ranges of the made file and bytes that stand before or between them.
+/// What of a file is written, and how long that is.
+pub(super) struct Part {
+    file: usize,
+    pub(super) len: u64,
+    pieces: Vec<Piece>,
+}
+
+/// A range of the made file, or bytes that stand before or between ranges.
 enum Piece {
     Bytes(Vec<u8>),
     Range(ByteRange),
 }
 
 impl Writer {
-    /// Writes a file whole.
-    pub(super) async fn whole(&self, file: usize, done: &mut Done) -> Result<Written, Failure> {
+    /// All of a file.
+    pub(super) fn whole(&self, file: usize) -> Part {
         let len = self.at.files[file].len;
-        let range = ByteRange { start: 0, end: len };
-        self.write(file, len, vec![Piece::Range(range)], done).await
+        let pieces = vec![Piece::Range(ByteRange { start: 0, end: len })];
+        Part { file, len, pieces }
     }
 
-    /// Writes what `choose` says of the tensors of a file as a file of its own; nothing when that is nothing. Gives its
-    /// length.
+    /// What `choose` says of the tensors of a file, as a file of its own; nothing when that is nothing. Nothing but
+    /// headers is read.
     pub(super) async fn tensors(
         &self,
         file: usize,
         choose: &mut (dyn FnMut(&Tensor) -> Result<Option<Cut>, Failure> + Send),
-        done: &mut Done,
-    ) -> Result<Option<u64>, Failure> {
+    ) -> Result<Option<Part>, Failure> {
         let reader = Arc::new(self.opener.reader(&self.at, file).await?);
         let (header, bytes) = header(&reader).await?;
         let mut chosen = Vec::new();
@@ -76,9 +82,8 @@ impl Writer {
             end = placed.offset + placed.len;
         }
         pieces.push(zeros(end, subset.len));
-        done.total += subset.len;
-        self.write(file, subset.len, pieces, done).await?;
-        Ok(Some(subset.len))
+        let len = subset.len;
+        Ok(Some(Part { file, len, pieces }))
     }
 
     /// Writes a small file.
@@ -93,13 +98,9 @@ impl Writer {
         blocking(write).await
     }
 
-    async fn write(
-        &self,
-        file: usize,
-        len: u64,
-        pieces: Vec<Piece>,
-        done: &mut Done,
-    ) -> Result<Written, Failure> {
+    /// Makes a part of a file and writes it under the file's name.
+    pub(super) async fn write(&self, part: Part, done: &mut Done) -> Result<Written, Failure> {
+        let Part { file, len, pieces } = part;
         let path = &self.at.files[file].path;
         let (store, folder) = (self.node.store().clone(), Arc::clone(&self.folder));
         let (name, force) = (path.clone(), self.force);

@@ -165,12 +165,21 @@ async fn chosen_tensors_of_a_variant_need_their_own_source_alone() {
     let (_a, ticket, folder) = publisher(&bytes).await;
     let b = node();
     let out = folder.path().join("part");
+    let planned = b
+        .pull("acme/tiny@v1:q8_0", Some(&ticket), Some(&out), |pull| {
+            pull.tensors = vec!["blk.1.ffn_down.weight".to_owned()];
+            pull.dry_run = true;
+        })
+        .await
+        .unwrap();
+    assert!(!out.exists(), "a dry run writes nothing");
     let pulled = b
         .pull("acme/tiny@v1:q8_0", Some(&ticket), Some(&out), |pull| {
             pull.tensors = vec!["blk.1.ffn_down.weight".to_owned()];
         })
         .await
         .unwrap();
+    assert_eq!((planned.size, planned.files), (pulled.size, pulled.files));
     let part = read(pulled.path.as_ref());
     let header = lode_tensors::parse(&part, part.len() as u64).unwrap();
     let [tensor] = &header.tensors[..] else {

@@ -10,7 +10,7 @@ use lode_tensors::ByteRange;
 
 use super::code::{Code, NO_WEIGHTS, Run, Strip, brain, weights_at};
 use super::kept::{Budget, Kept};
-use super::{index_of, put_values};
+use super::{in_units, put_values};
 use crate::block_rows::SourceRows;
 use crate::path::Path;
 use crate::source::{Gathered, SourceRange};
@@ -109,19 +109,13 @@ impl Encode for Weights {
     ) -> Result<(), EncodeError> {
         let (path, mut strip) = (Path::best(), NO_WEIGHTS);
         let matrix = &self.0.matrix;
-        let mut at = range.start;
-        let mut rest = out;
-        while at < range.end {
-            let row = at / matrix.row_weights;
-            let end = range.end.min((row + 1) * matrix.row_weights);
+        in_units(range, matrix.row_weights, out, |part, made| {
+            let row = part.start / matrix.row_weights;
             let scale = brain(self.0.scale(path, &mut strip, row, source)?);
-            let (made, left) = rest.split_at_mut(index_of(end - at));
-            rest = left;
-            let weights = source.get(weights_at(matrix, at, end))?;
-            Run::new(matrix, at, weights).put(path, &mut strip, self.0.code, scale, made)?;
-            at = end;
-        }
-        Ok(())
+            let weights = source.get(weights_at(matrix, part.start, part.end))?;
+            let run = Run::new(matrix, part.start, weights);
+            run.put(path, &mut strip, self.0.code, scale, made)
+        })
     }
 }
 

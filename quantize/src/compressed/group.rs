@@ -4,7 +4,7 @@
 use lode_tensors::ByteRange;
 
 use super::code::{Code, NO_WEIGHTS, Run, Strip, brain, weights_at};
-use super::{index_of, put_values};
+use super::{in_units, index_of, put_values};
 use crate::block_rows::SourceRows;
 use crate::limits::STRIP_WEIGHTS;
 use crate::path::Path;
@@ -97,23 +97,16 @@ impl Encode for Packed {
         let (path, mut strip) = (Path::best(), NO_WEIGHTS);
         let bytes = self.group_bytes();
         let mut aside = [0; STRIP_WEIGHTS];
-        let mut at = range.start;
-        let mut rest = out;
-        while at < range.end {
-            let group = at / bytes;
-            let end = range.end.min((group + 1) * bytes);
-            let (made, left) = rest.split_at_mut(index_of(end - at));
-            rest = left;
-            if made.len() == index_of(bytes) {
-                self.put(path, &mut strip, group, source, made)?;
-            } else {
-                let whole = &mut aside[..index_of(bytes)];
-                self.put(path, &mut strip, group, source, whole)?;
-                made.copy_from_slice(&whole[index_of(at % bytes)..][..made.len()]);
+        in_units(range, bytes, out, |part, made| {
+            let group = part.start / bytes;
+            if part.len() == bytes {
+                return self.put(path, &mut strip, group, source, made);
             }
-            at = end;
-        }
-        Ok(())
+            let whole = &mut aside[..index_of(bytes)];
+            self.put(path, &mut strip, group, source, whole)?;
+            made.copy_from_slice(&whole[index_of(part.start % bytes)..][..made.len()]);
+            Ok(())
+        })
     }
 }
 

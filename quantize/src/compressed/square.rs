@@ -11,7 +11,7 @@ use lode_tensors::ByteRange;
 
 use super::code::{Code, NO_WEIGHTS, Run, Strip, weights_at};
 use super::kept::{Budget, Kept};
-use super::{index_of, put_values};
+use super::{in_units, put_values};
 use crate::block_rows::SourceRows;
 use crate::path::Path;
 use crate::source::{Gathered, SourceRange};
@@ -151,20 +151,18 @@ impl Encode for Weights {
     ) -> Result<(), EncodeError> {
         let (path, mut strip) = (Path::best(), NO_WEIGHTS);
         let matrix = &self.0.matrix;
-        let mut at = range.start;
-        let mut rest = out;
-        while at < range.end {
-            let (row, column) = (at / matrix.row_weights, at % matrix.row_weights);
-            let end = range.end.min(at - column % SIDE + SIDE);
+        // Rows are whole squares wide, so that each part lies in one.
+        in_units(range, SIDE, out, |part, made| {
+            let (row, column) = (
+                part.start / matrix.row_weights,
+                part.start % matrix.row_weights,
+            );
             let square = row / SIDE * self.0.across() + column / SIDE;
             let scale = self.0.scale(path, &mut strip, square, source)?;
-            let (made, left) = rest.split_at_mut(index_of(end - at));
-            rest = left;
-            let weights = source.get(weights_at(matrix, at, end))?;
-            Run::new(matrix, at, weights).put(path, &mut strip, CODE, scale, made)?;
-            at = end;
-        }
-        Ok(())
+            let weights = source.get(weights_at(matrix, part.start, part.end))?;
+            let run = Run::new(matrix, part.start, weights);
+            run.put(path, &mut strip, CODE, scale, made)
+        })
     }
 }
 

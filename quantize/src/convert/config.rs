@@ -148,7 +148,7 @@ impl Config {
             heads,
             kv_heads,
             head_dim,
-            rms_epsilon: single(fields.number("rms_norm_eps")?.unwrap_or(1e-6)),
+            rms_epsilon: single(fields.positive("rms_norm_eps")?.unwrap_or(1e-6)),
             rope_base: rope.base,
             rope_base_window: rope.base_window,
             scaling: rope.scaling,
