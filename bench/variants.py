@@ -3,19 +3,21 @@
 
     quantize/tests/golden/llama-quantize.py says how llama-quantize is built
     cargo build --release --locked -p lode-cli && cargo build --release --locked -p lode-quantize --example variant
-    bench/variants.py build/bin/llama-quantize [--mib 1024] [--variants q4_k_m,..] [--served]
+    bench/variants.py build/bin/llama-quantize [--mib 1024] [--model FILE.gguf] [--variants q4_k_m,..] [--served]
 
-The model is a synthetic llama in BF16 whose weights are bell-shaped; files are compared byte for byte. CPU is user
-and system time. Work folder: LODE_BENCH_DIR or a temporary one; it takes four times the model.
+Without --model it is a synthetic llama in BF16 whose weights are bell-shaped; files are compared byte for byte.
+CPU is user and system time. Work folder: LODE_BENCH_DIR or a temporary one; it takes four times the model.
 """
 import argparse
 import array
 import filecmp
 import http.client
+import json
 import os
 import random
 import resource
 import shutil
+import socket
 import statistics
 import struct
 import subprocess
@@ -151,11 +153,37 @@ def over_http(model, work, variants):
         node.wait()
 
 
+def sending_alone(length):
+    """CPU seconds to hand this many bytes to a loopback socket in pieces of 512 KiB, and nothing else."""
+    piece = memoryview(os.urandom(48 << 20))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reader = "import socket, sys\nc = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nb = bytearray(1 << 17)\n"
+        reader += "while c.recv_into(b):\n    pass\n"
+        child = subprocess.Popen([sys.executable, "-c", reader, str(server.getsockname()[1])])
+        with server.accept()[0] as client:
+            before = time.process_time()
+            for start in range(0, length, 512 << 10):
+                at = start % len(piece)
+                client.sendall(piece[at:at + min(512 << 10, length - start)])
+            spent = time.process_time() - before
+        child.wait()
+    return spent
+
+
+def length_of(client, path):
+    client.request("HEAD", path)
+    answer = client.getresponse()
+    answer.read()
+    return int(answer.headers["content-length"])
+
+
 def stream(node, model, work, variants):
-    print("\nstreamed over HTTP, beside the quantizer's own speed (one thread and two, nothing written); medians of 3")
+    print("\nstreamed over HTTP, beside the quantizer's own speed (one thread and two, nothing written); medians of 3;")
+    print("the ceiling is what a server would reach that only hands what the quantizer made to the socket")
     for name in variants:
         url = f"http://127.0.0.1:7178{MODEL}:{name}/files/model.gguf"
-        one, two, streamed, own_cpu, node_cpu = [], [], [], [], []
+        one, two, streamed, own_cpu, node_cpu, sending = [], [], [], [], [], []
+        length = length_of(http.client.HTTPConnection("127.0.0.1", 7178, timeout=60), f"{MODEL}:{name}/files/model.gguf")
         for _ in range(3):
             wall, cpu, _ = run(RELEASE / "examples/variant", model, name, "-", 1)
             one.append(wall)
@@ -164,9 +192,12 @@ def stream(node, model, work, variants):
             before = served_cpu(node.pid)
             streamed.append(run("curl", "-sf", "-o", "/dev/null", url)[0])
             node_cpu.append(served_cpu(node.pid) - before)
-        one, two, streamed, own_cpu, node_cpu = map(statistics.median, (one, two, streamed, own_cpu, node_cpu))
+            sending.append(sending_alone(length))
+        one, two, streamed, own_cpu, node_cpu, sending = map(
+            statistics.median, (one, two, streamed, own_cpu, node_cpu, sending))
         print(f"{name:10} {one:6.2f} s, {two:6.2f} s   HTTP {streamed:6.2f} s   {one / streamed:5.2f} of one thread (bar 0.8), "
-              f"{two / streamed:5.2f} of two   CPU s: own {own_cpu:.2f}, node {node_cpu:.2f}, ratio {own_cpu / node_cpu:.2f}")
+              f"{two / streamed:5.2f} of two   CPU s: own {own_cpu:.2f}, node {node_cpu:.2f}, ratio {own_cpu / node_cpu:.2f},"
+              f" ceiling {own_cpu / (own_cpu + sending):.2f}")
 
 
 def short_ranges(node, client, variants):
@@ -174,10 +205,7 @@ def short_ranges(node, client, variants):
     generator = random.Random(4)
     base = f"{MODEL}/files/model-bf16.gguf"
     for name, path in [("the base", base)] + [(name, f"{MODEL}:{name}/files/model.gguf") for name in variants]:
-        client.request("HEAD", path)
-        answer = client.getresponse()
-        answer.read()
-        length = int(answer.headers["content-length"])
+        length = length_of(client, path)
         count, before = 2000, served_cpu(node.pid)
         for _ in range(count):
             start = generator.randrange(length - 4096)
@@ -197,6 +225,47 @@ def opening(work):
         file.truncate(len(head) + size)
     _, _, out = run(RELEASE / "examples/variant", folder, "q4_k_m", "-", 0)
     print(f"GGUF of {(len(head) + size) / 1e9:.0f} GB: {out.splitlines()[0]} (bar 50 ms)")
+    shutil.rmtree(folder)
+    size, shards = sparse_checkpoint(folder, 80, 8192, 28672, 1024, 128256)
+    for name in ("fp8", "int4"):
+        _, _, out = run(RELEASE / "examples/variant", folder, name, "-", 0)
+        print(f"{name} of safetensors of {size / 1e9:.0f} GB in {shards} shards: {out.splitlines()[0]} (bar 50 ms)")
+
+
+def sparse_checkpoint(folder, layers, row, down, kv, vocabulary):
+    """A llama in BF16 without its bytes: two layers a shard, with an index."""
+    folder.mkdir()
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": row}
+    (folder / "config.json").write_text(json.dumps(config))
+    ends = [("model.embed_tokens.weight", (vocabulary, row)), ("model.norm.weight", (row,)),
+            ("lm_head.weight", (vocabulary, row))]
+    groups = [ends]
+    for layer in range(layers):
+        if layer % 2 == 0:
+            groups.append([])
+        begin = f"model.layers.{layer}."
+        parts = (("self_attn.q_proj", (row, row)), ("self_attn.k_proj", (kv, row)), ("self_attn.v_proj", (kv, row)),
+                 ("self_attn.o_proj", (row, row)), ("mlp.gate_proj", (down, row)), ("mlp.up_proj", (down, row)),
+                 ("mlp.down_proj", (row, down)), ("input_layernorm", (row,)), ("post_attention_layernorm", (row,)))
+        groups[-1] += [(f"{begin}{name}.weight", shape) for name, shape in parts]
+    total, places = 0, {}
+    for number, group in enumerate(groups):
+        name, entries, offset = f"model-{number + 1:05}-of-{len(groups):05}.safetensors", {}, 0
+        for tensor, shape in group:
+            size = 2
+            for dim in shape:
+                size *= dim
+            entries[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+            offset += size
+            places[tensor] = name
+        head = json.dumps(entries).encode()
+        with open(folder / name, "wb") as file:
+            file.write(struct.pack("<Q", len(head)) + head)
+            file.truncate(8 + len(head) + offset)
+        total += offset
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return total, len(groups)
 
 
 def main():
@@ -204,6 +273,7 @@ def main():
     parser.add_argument("quantize")
     parser.add_argument("--variants", default="q4_k_m,q6_k,q8_0,q4_0")
     parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--model", type=Path, help="a GGUF file of real weights")
     parser.add_argument("--served", action="store_true", help="leaves llama-quantize out")
     args = parser.parse_args()
     args.variants = args.variants.split(",")
@@ -211,7 +281,10 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     (work / "model").mkdir(parents=True)
     try:
-        make_model(work / "model/model-bf16.gguf", args.mib)
+        if args.model:
+            shutil.copyfile(args.model, work / "model/model-bf16.gguf")
+        else:
+            make_model(work / "model/model-bf16.gguf", args.mib)
         if not args.served:
             whole_files(args.quantize, work / "model", work, args.variants)
         over_http(work / "model", work, args.variants)
