@@ -11,7 +11,7 @@ use hyper::{
 use lode_node::command::{Failure, FailureKind};
 use serde::Serialize;
 
-use crate::{body::Body, limits::RETRY_AFTER_SECONDS};
+use crate::{body::Body, dialect::Dialect, limits::RETRY_AFTER_SECONDS};
 
 /// A response of the gateway.
 pub type Response = hyper::Response<Body>;
@@ -21,11 +21,14 @@ pub type Answer = Result<Response, Problem>;
 
 /// A failure on its way to a client.
 ///
-/// Its body is `{"error":{"kind","message","advice"}}`, with the kinds of [`FailureKind`].
+/// Its shape is its dialect's; the native one is `{"error":{"kind","message","advice"}}`, with the kinds of
+/// [`FailureKind`].
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
     failure: Failure,
+    /// What the dialect calls it, where the status alone does not say.
+    code: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -39,6 +42,7 @@ impl Problem {
                 message: message.into(),
                 advice: None,
             },
+            code: None,
             headers: Vec::new(),
         }
     }
@@ -78,6 +82,12 @@ impl Problem {
         self
     }
 
+    /// Adds what the dialect calls it: `EntryNotFound`, `BLOB_UNKNOWN`.
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
@@ -89,19 +99,17 @@ impl Problem {
         self.status
     }
 
-    /// The response.
-    pub fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Shown {
-            error: Failure,
-        }
+    /// What kind of failure it is.
+    pub fn kind(&self) -> FailureKind {
+        self.failure.kind
+    }
+
+    /// The response, in the shape of a dialect.
+    pub fn into_response(self, dialect: Dialect) -> Response {
         if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
             tracing::warn!(status = %self.status, message = %self.failure.message, "request failed");
         }
-        let shown = Shown {
-            error: self.failure,
-        };
-        let mut response = json(self.status, &shown);
+        let mut response = dialect.failure(self.status, self.failure, self.code);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let after = HeaderValue::from(RETRY_AFTER_SECONDS);
             response.headers_mut().insert(RETRY_AFTER, after);
@@ -122,6 +130,7 @@ impl From<Failure> for Problem {
         Self {
             status,
             failure,
+            code: None,
             headers: Vec::new(),
         }
     }
@@ -159,7 +168,7 @@ mod tests {
             message: "not held".to_owned(),
             advice: None,
         };
-        let response = Problem::from(failure).into_response();
+        let response = Problem::from(failure).into_response(Dialect::Native);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
             response.headers()[RETRY_AFTER],

@@ -195,6 +195,7 @@ fn text(value: String) -> HeaderValue {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
+    use crate::dialect::Dialect;
     use bytes::Bytes;
     use http_body_util::BodyExt;
     use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
@@ -243,7 +244,7 @@ mod tests {
             request.append(name, HeaderValue::from_str(value).unwrap());
         }
         let response = content.answer(&method, &request).await;
-        let response = response.unwrap_or_else(Problem::into_response);
+        let response = response.unwrap_or_else(|problem| problem.into_response(Dialect::Native));
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
         (parts.status, parts.headers, bytes)

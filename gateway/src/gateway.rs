@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::{Answer, Problem, Response},
     control::Backend,
+    dialect::Dialect,
     guard::{self, Door},
+    hub,
     kept::Kept,
     limits::STORE_FIGURES_AGE_MAX,
     metrics::{Metrics, Page, write_fetched, write_status},
@@ -53,8 +55,9 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     /// A gateway over a node; `stopping` ends the commands that came through it.
     pub fn new(backend: Arc<dyn Backend>, stopping: CancellationToken) -> Self {
+        let routes = native::routes().into_iter().chain(hub::routes());
         Self {
-            routes: Routes::new(native::routes()),
+            routes: Routes::new(routes.collect()),
             backend,
             metrics: Metrics::default(),
             kept: Arc::default(),
@@ -150,8 +153,9 @@ impl Gateway {
         let start = Instant::now();
         let in_flight = self.metrics.request();
         let method = request.method().clone();
+        let dialect = Dialect::of(request.uri().path());
         let (route, answer) = self.dispatch(door, request).await;
-        let mut response = answer.unwrap_or_else(Problem::into_response);
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(dialect));
         response.headers_mut().insert(SERVER, SERVER_NAME);
         drop(in_flight);
         let status = response.status().as_u16();
@@ -197,6 +201,9 @@ fn known(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
         _ => "other",
     }
 }

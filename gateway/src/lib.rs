@@ -1,4 +1,4 @@
-//! HTTP over a node: the native dialect, control over a Unix socket, health and figures.
+//! HTTP over a node: its dialects, control over a Unix socket, health and figures.
 //!
 //! A request passes [`guard`] (who asks), [`route`] (what for), its scope (with what means) and a
 //! handler. Bodies are read step by step ([`body`]), whatever their length.
@@ -8,8 +8,10 @@ pub mod body;
 pub mod condition;
 pub mod content;
 pub mod control;
+pub mod dialect;
 pub mod gateway;
 pub mod guard;
+mod hub;
 pub mod kept;
 pub mod limits;
 mod made;

@@ -66,5 +66,8 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What `Retry-After` says when bytes are not held now, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// Longest text of a failure that a header repeats, in bytes.
+pub const ERROR_HEADER_BYTES_MAX: usize = 256;
+
 /// How long figures about the store are served again before they are taken anew.
 pub const STORE_FIGURES_AGE_MAX: Duration = Duration::from_secs(5);

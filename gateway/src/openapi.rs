@@ -1,14 +1,19 @@
-//! The OpenAPI document, made from the table of routes so that it cannot lack one.
+//! The OpenAPI document of the native dialect, made from the table of routes so that it cannot lack one.
+//! The other dialects are their clients' own, and documented where those are.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::route::{Route, Routes};
+use crate::{
+    dialect::Dialect,
+    route::{Route, Routes},
+};
 
 /// The document for these routes.
 pub(crate) fn document(routes: &Routes) -> Value {
     let mut paths = Map::new();
-    for route in routes.iter() {
+    let native = |route: &&Route| Dialect::of(route.pattern()) == Dialect::Native;
+    for route in routes.iter().filter(native) {
         let path = route.pattern().replace("..}", "}");
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         let operation = operation(route);
@@ -17,7 +22,7 @@ pub(crate) fn document(routes: &Routes) -> Value {
                 methods["head"] = operation.clone();
                 methods["get"] = operation;
             }
-            false => methods["post"] = operation,
+            false => methods[route.method().as_str().to_ascii_lowercase()] = operation,
         }
     }
     json!({

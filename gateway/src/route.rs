@@ -19,8 +19,11 @@
 
 use std::{fmt, marker::PhantomData, pin::Pin, sync::Arc};
 
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::{HeaderMap, Method};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use hyper::{HeaderMap, Method, StatusCode};
+use lode_node::command::FailureKind;
+use lode_store::name::RESERVED_ALIASES;
 
 use crate::{
     answer::{Answer, Problem},
@@ -33,7 +36,7 @@ use crate::{
 /// A request on its way to a handler.
 #[derive(Debug)]
 pub struct Request {
-    /// `GET`, `HEAD` or `POST`.
+    /// One that the route answers; `HEAD` where that is `GET`.
     pub method: Method,
     /// Its headers.
     pub headers: HeaderMap,
@@ -42,7 +45,26 @@ pub struct Request {
     /// What the pattern's names stand for.
     pub params: Params,
     /// Its body.
-    pub body: UnsyncBoxBody<bytes::Bytes, hyper::Error>,
+    pub body: UnsyncBoxBody<Bytes, hyper::Error>,
+}
+
+impl Request {
+    /// All of its body, for what is short.
+    ///
+    /// # Errors
+    /// 413 for one that is longer than `bytes_max`, 400 when it breaks off.
+    pub async fn take_body(&mut self, bytes_max: usize) -> Result<Bytes, Problem> {
+        let body = std::mem::take(&mut self.body);
+        match Limited::new(body, bytes_max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                let message = format!("this address takes a body of at most {bytes_max} bytes");
+                Err(Problem::new(status, FailureKind::Usage, message))
+            }
+            Err(error) => Err(Problem::usage(format!("the body broke off: {error}"))),
+        }
+    }
 }
 
 /// What the names of a pattern stand for in one path.
@@ -115,22 +137,27 @@ impl Route {
     /// rest; `about` is its line in the OpenAPI document.
     #[allow(clippy::new_ret_no_self, reason = "a route is made in three steps")]
     pub fn get(pattern: &'static str, about: &'static str) -> Unscoped {
-        let method = Method::GET;
-        Unscoped {
-            method,
-            pattern,
-            about,
-        }
+        Unscoped::new(Method::GET, pattern, about)
     }
 
     /// A route for `POST`.
     pub fn post(pattern: &'static str, about: &'static str) -> Unscoped {
-        let method = Method::POST;
-        Unscoped {
-            method,
-            pattern,
-            about,
-        }
+        Unscoped::new(Method::POST, pattern, about)
+    }
+
+    /// A route for `PUT`.
+    pub fn put(pattern: &'static str, about: &'static str) -> Unscoped {
+        Unscoped::new(Method::PUT, pattern, about)
+    }
+
+    /// A route for `PATCH`.
+    pub fn patch(pattern: &'static str, about: &'static str) -> Unscoped {
+        Unscoped::new(Method::PATCH, pattern, about)
+    }
+
+    /// A route for `DELETE`.
+    pub fn delete(pattern: &'static str, about: &'static str) -> Unscoped {
+        Unscoped::new(Method::DELETE, pattern, about)
     }
 
     /// Its method; `GET` stands for `HEAD` too.
@@ -172,6 +199,12 @@ impl Route {
 
     fn matches(&self, path: &[String]) -> Option<Params> {
         let mut params = Vec::new();
+        // What starts with a name starts with a publisher's, and some words are none.
+        if let (Some(Segment::One(_)), Some(first)) = (self.segments.first(), path.first())
+            && RESERVED_ALIASES.contains(&first.as_str())
+        {
+            return None;
+        }
         let mut rest = path;
         for segment in &self.segments {
             let (first, after) = rest.split_first()?;
@@ -212,6 +245,14 @@ impl Route {
 }
 
 impl Unscoped {
+    fn new(method: Method, pattern: &'static str, about: &'static str) -> Self {
+        Self {
+            method,
+            pattern,
+            about,
+        }
+    }
+
     /// Declares who may call the route and what its handler can touch.
     pub fn scope<S: Scope>(self) -> Scoped<S> {
         Scoped {
@@ -294,12 +335,14 @@ impl Routes {
                 if route.answers(method) {
                     return Ok((route, params));
                 }
-                allowed.extend(match route.method == Method::GET {
-                    true => &["GET", "HEAD"][..],
-                    false => &["POST"][..],
-                });
+                if route.method == Method::GET {
+                    allowed.extend(["GET", "HEAD"]);
+                } else {
+                    allowed.push(route.method.as_str());
+                }
             }
         }
+        allowed.sort_unstable();
         allowed.dedup();
         match allowed.is_empty() {
             true => Err(Problem::not_found("there is nothing at this address")
@@ -313,7 +356,10 @@ impl Routes {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::scope::{Anyone, Lobby};
+    use crate::{
+        dialect::Dialect,
+        scope::{Anyone, Lobby},
+    };
 
     fn table(patterns: &[&'static str]) -> Routes {
         async fn nothing(_: Lobby, _: Request) -> Answer {
@@ -321,7 +367,14 @@ mod tests {
         }
         let get = |pattern: &&'static str| Route::get(pattern, "").scope::<Anyone>().to(nothing);
         let mut routes: Vec<Route> = patterns.iter().map(get).collect();
-        routes.push(Route::post("/models/new", "").scope::<Anyone>().to(nothing));
+        let others = [
+            Route::post("/models/new", ""),
+            Route::put("/models/new", ""),
+            Route::delete("/models/new", ""),
+            Route::get("/{publisher}/{model}/resolve/{rev}/{path..}", ""),
+        ];
+        let scoped = |route: Unscoped| route.scope::<Anyone>().to(nothing);
+        routes.extend(others.map(scoped));
         Routes::new(routes)
     }
 
@@ -380,6 +433,36 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let status = async |max: usize| {
+            let body = http_body_util::Full::new(Bytes::from_static(b"12345"));
+            let mut request = Request {
+                method: Method::POST,
+                headers: HeaderMap::new(),
+                target: Target::default(),
+                params: Params::default(),
+                body: body.map_err(|never| match never {}).boxed_unsync(),
+            };
+            let body = request.take_body(max).await;
+            body.map_err(|problem| problem.status().as_u16())
+        };
+        assert_eq!(status(5).await, Ok(Bytes::from_static(b"12345")));
+        assert_eq!(status(4).await, Err(413));
+    }
+
+    #[test]
+    fn no_reserved_name_is_a_publisher() {
+        let rest = "tiny/resolve/main/config.json";
+        let (pattern, params) = find(&format!("/acme/{rest}")).unwrap();
+        assert_eq!(pattern, "/{publisher}/{model}/resolve/{rev}/{path..}");
+        assert_eq!(params[0], "acme");
+        for name in RESERVED_ALIASES {
+            let (pattern, _) = find(&format!("/{name}/{rest}")).unwrap();
+            assert_eq!(pattern, "/{any..}", "{name}");
+        }
+    }
+
     #[test]
     fn empty_segments_match_no_name() {
         for path in [
@@ -404,7 +487,14 @@ mod tests {
         assert_eq!(status(Method::HEAD, "/models"), 200);
         assert_eq!(status(Method::POST, "/models"), 405);
         assert_eq!(status(Method::GET, "/models/new"), 405);
-        assert_eq!(status(Method::POST, "/models/new"), 200);
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert_eq!(status(method, "/models/new"), 200);
+        }
+        assert_eq!(status(Method::PATCH, "/models/new"), 405);
+        let target = Target::parse("/models/new", None).unwrap();
+        let problem = routes.find(&Method::GET, &target).unwrap_err();
+        let response = problem.into_response(Dialect::Native);
+        assert_eq!(response.headers()["allow"], "DELETE, POST, PUT");
         assert_eq!(status(Method::DELETE, "/none"), 404);
     }
 }

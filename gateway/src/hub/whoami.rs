@@ -1,0 +1,35 @@
+//! Whose token a request carries.
+
+use hyper::{StatusCode, header::AUTHORIZATION};
+use lode_node::command::FailureKind;
+use lode_store::access::Caller;
+use serde_json::json;
+
+use crate::{
+    answer::{self, Answer, Problem},
+    reader::Reader,
+    route::Request,
+};
+
+/// `GET /api/whoami-v2`
+pub(super) async fn whoami(reader: Reader, request: Request) -> Answer {
+    if !matches!(reader.caller(), Caller::Owner) || !request.headers.contains_key(AUTHORIZATION) {
+        let message = "Invalid username or password.";
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            FailureKind::Refused,
+            message,
+        ));
+    }
+    let name = "owner";
+    let token = json!({ "displayName": "lode", "role": "write" });
+    let shown = json!({
+        "type": "user",
+        "name": name,
+        "fullname": name,
+        "isPro": false,
+        "orgs": [],
+        "auth": { "type": "access_token", "accessToken": token },
+    });
+    Ok(answer::json(StatusCode::OK, &shown))
+}
