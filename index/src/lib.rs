@@ -18,6 +18,7 @@ mod mmap;
 mod params;
 mod rows;
 pub mod segment;
+pub mod vectors;
 
 pub use params::{Dim, Dtype, Metric, ParamsError, VectorParams};
 pub use rows::{Row, RowSet};

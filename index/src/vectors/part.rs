@@ -1,0 +1,324 @@
+//! The vectors of one field in a segment, searched where they lie.
+//!
+//! Opening checks lengths and parameters. Rows out of links are compared with the number of rows whenever one is
+//! followed, so a segment from elsewhere can make a search wrong, but not read what is not its own.
+
+use std::cell::RefCell;
+
+use super::{
+    CODES, LAYERS, PARAMS, VECTORS,
+    beam::{Beam, Scratch},
+    head::Head,
+    kernel::{CodeQuery, Kernel},
+    pool::Pool,
+    query::{Hit, Query, Search},
+    records::{Layout, Records},
+    scan::{self, Stored},
+};
+use crate::{
+    limits::BREADTH_MAX,
+    params::VectorParams,
+    rows::{Row, RowSet},
+    segment::{SectionBytes, SectionName, SegmentFile},
+};
+
+/// A search along links computes about so many keys for each row that it keeps in sight.
+const KEYS_PER_BREADTH: usize = 12;
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
+/// What searches of a thread share.
+#[derive(Debug, Default)]
+struct Memory {
+    scratch: Scratch,
+    found: Pool,
+}
+
+/// How a search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Plan {
+    /// Every vector that may be found, as it is stored.
+    Exact,
+    /// Every code that may be found, then the best as they are stored.
+    Scan,
+    /// Along the links of the graph, then the best as they are stored.
+    Graph,
+}
+
+/// The vectors of a field of a segment. Clones share the map.
+#[derive(Debug, Clone)]
+pub struct VectorPart {
+    head: Head,
+    layout: Layout,
+    codes: SectionBytes,
+    vectors: SectionBytes,
+    layers: Option<SectionBytes>,
+}
+
+impl VectorPart {
+    /// Opens field `field`.
+    ///
+    /// # Errors
+    ///
+    /// A field that is not there, and sections that contradict each other.
+    pub fn open(segment: &SegmentFile, field: u32) -> Result<Self, OpenVectorsError> {
+        let section = |kind| {
+            segment
+                .section(SectionName::new(kind, field))
+                .ok_or(OpenVectorsError::Missing { kind, field })
+        };
+        let damaged = |kind, why| OpenVectorsError::Damaged { kind, field, why };
+        let head = Head::parse(&section(PARAMS)?).map_err(|why| damaged(PARAMS, why))?;
+        let params = head.coder.params();
+        let layout = Layout::new(params.dim.get(), head.links as usize)
+            .ok_or(damaged(PARAMS, "too many links"))?;
+        let rows = head.rows as usize;
+        let codes = section(CODES)?;
+        if rows.checked_mul(layout.stride) != Some(codes.len()) {
+            return Err(damaged(CODES, "of another length"));
+        }
+        let vectors = section(VECTORS)?;
+        if rows.checked_mul(params.row_bytes()) != Some(vectors.len()) {
+            return Err(damaged(VECTORS, "of another length"));
+        }
+        let layers = if head.links == 0 {
+            None
+        } else {
+            let layers = section(LAYERS)?;
+            let words = head.layers.iter().map(|count| u64::from(*count));
+            let links = words.sum::<u64>() * u64::from(head.links / 2);
+            let points = head.layers.first().copied().map_or(0, u64::from);
+            if layers.len() as u64 != 4 * (points + links) {
+                return Err(damaged(LAYERS, "of another length"));
+            }
+            Some(layers)
+        };
+        Ok(Self {
+            head,
+            layout,
+            codes,
+            vectors,
+            layers,
+        })
+    }
+
+    /// What the vectors have in common.
+    #[must_use]
+    pub fn params(&self) -> VectorParams {
+        self.head.coder.params()
+    }
+
+    /// How many rows there are, with and without vector.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.head.rows
+    }
+
+    /// How many rows have a vector.
+    #[must_use]
+    pub fn vectors(&self) -> u32 {
+        self.head.present
+    }
+
+    /// Tells whether there is a graph; without one, every code is looked at.
+    #[must_use]
+    pub fn has_graph(&self) -> bool {
+        self.layers.is_some()
+    }
+
+    /// The stored form of a row's vector: see [`super::decode`].
+    #[must_use]
+    pub fn vector(&self, row: Row) -> Option<&[u8]> {
+        Stored::vector(self, row)
+    }
+
+    /// How a search will go. A scan has the best recall and costs as much as there are rows that may be found; links
+    /// cost as much as there are rows in sight, more the rarer those are that may be found.
+    #[must_use]
+    pub fn plan(&self, search: &Search<'_>) -> Plan {
+        if search.exact {
+            return Plan::Exact;
+        }
+        let all = self.head.present as usize;
+        let matches = search.filter.map_or(all, RowSet::count).min(all);
+        if self.has_graph() && matches > self.keys_expected(search, matches) {
+            Plan::Graph
+        } else {
+            Plan::Scan
+        }
+    }
+
+    /// How many keys a search along links computes when so many rows may be found.
+    fn keys_expected(&self, search: &Search<'_>, matches: usize) -> usize {
+        let all = self.head.present as usize;
+        let breadth = breadth(search);
+        (KEYS_PER_BREADTH * breadth).saturating_mul(all) / matches.max(1)
+    }
+
+    /// The nearest rows, nearest first; equally near ones by row. Finds `k` whenever so many may be found and are within
+    /// the threshold.
+    ///
+    /// # Panics
+    ///
+    /// A query for other vectors.
+    #[must_use]
+    pub fn search(&self, query: &Query, search: &Search<'_>) -> Vec<Hit> {
+        assert_eq!(query.params(), self.params());
+        let search = &Search {
+            k: search.k.min(self.head.rows as usize),
+            ..*search
+        };
+        if search.k == 0 {
+            return Vec::new();
+        }
+        let plan = self.plan(search);
+        MEMORY.with_borrow_mut(|memory| {
+            if plan == Plan::Exact {
+                return scan::exact(self, query, search, &mut memory.found);
+            }
+            let coded = self.head.coder.query(query.vector(), self.layout);
+            let code = coded.as_query();
+            if plan == Plan::Scan || !self.along_links(query, &code, search, memory) {
+                let room = scan::candidates(search.k);
+                memory.found.reset(room);
+                let records = self.records();
+                scan::codes(
+                    query.kernel(),
+                    &records,
+                    &code,
+                    search.filter,
+                    &mut memory.found,
+                );
+            }
+            let Memory { scratch, found } = memory;
+            scan::rescore(self, query, search, found.entries(), &mut scratch.pool)
+        })
+    }
+
+    /// Searches the graph, and leaves what is near in `memory.found`. Gives up where a scan is sure to be better.
+    fn along_links(
+        &self,
+        query: &Query,
+        code: &CodeQuery<'_>,
+        search: &Search<'_>,
+        memory: &mut Memory,
+    ) -> bool {
+        let kernel = query.kernel();
+        let records = self.records();
+        let beam = Beam {
+            kernel,
+            records,
+            graph: &records,
+            query: *code,
+        };
+        let start = self.descend(kernel, code, &mut memory.scratch);
+        let starts = [start, self.head.entry];
+        let breadth = breadth(search);
+        let Memory { scratch, found } = memory;
+        let Some(filter) = search.filter else {
+            beam.run(&starts, breadth, scratch);
+            std::mem::swap(found, &mut scratch.pool);
+            return found.entries().len() >= search.k.min(self.head.present as usize);
+        };
+        found.reset(breadth);
+        let matches = filter.count();
+        let all = self.head.present as usize;
+        let wide = breadth.saturating_mul(all) / matches.max(1);
+        let wide = wide.saturating_mul(2).min(all);
+        beam.run_filtered(&starts, wide, filter, matches, found, scratch)
+            && found.entries().len() >= breadth.min(matches)
+    }
+
+    /// Goes down the upper layers, on each to the point from which no link leads nearer.
+    fn descend(&self, kernel: Kernel, code: &CodeQuery<'_>, scratch: &mut Scratch) -> u32 {
+        let entry = self.head.entry;
+        let (Some(layers), Some(points)) = (&self.layers, self.head.layers.first()) else {
+            return entry;
+        };
+        let (rows, links) = layers.split_at(4 * *points as usize);
+        let (rows, links) = (rows.as_chunks::<4>().0, links.as_chunks::<4>().0);
+        let room = self.head.links as usize / 2;
+        let records = self.records();
+        let Scratch { fresh, keys, .. } = scratch;
+        let row_of = |slot: u32| u32::from_le_bytes(rows[slot as usize]).min(self.head.rows - 1);
+        let mut slots = Vec::with_capacity(room);
+        let mut near = (f32::INFINITY, 0u32);
+        kernel.keys(&records, code, &[row_of(0)], keys);
+        near.0 = keys[0];
+        let mut end = links.len();
+        for count in self.head.layers.iter().rev() {
+            let start = end - *count as usize * room;
+            let layer = &links[start..end];
+            end = start;
+            loop {
+                slots.clear();
+                let linked = &layer[near.1 as usize * room..][..room];
+                let linked = linked.iter().map(|slot| u32::from_le_bytes(*slot));
+                slots.extend(linked.take_while(|slot| slot < count));
+                fresh.clear();
+                fresh.extend(slots.iter().map(|slot| row_of(*slot)));
+                kernel.keys(&records, code, fresh, keys);
+                let before = near;
+                for (slot, key) in slots.iter().zip(&*keys) {
+                    if *key < near.0 {
+                        near = (*key, *slot);
+                    }
+                }
+                if near.1 == before.1 {
+                    break;
+                }
+            }
+        }
+        row_of(near.1)
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records::new(&self.codes, self.layout).expect("whole records: checked when opened")
+    }
+}
+
+/// Rows that a search keeps in sight.
+fn breadth(search: &Search<'_>) -> usize {
+    search.breadth.clamp(search.k, BREADTH_MAX.max(search.k))
+}
+
+impl Stored for VectorPart {
+    fn rows(&self) -> u32 {
+        self.head.rows
+    }
+
+    #[inline]
+    fn vector(&self, row: Row) -> Option<&[u8]> {
+        if row.0 >= self.head.rows || !self.records().is_present(row.0) {
+            return None;
+        }
+        let bytes = self.params().row_bytes();
+        Some(&self.vectors[row.index() * bytes..][..bytes])
+    }
+}
+
+/// Why the vectors of a field are not opened.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenVectorsError {
+    /// The segment has no such section.
+    #[error("the segment has no section {kind}.{field}")]
+    Missing {
+        /// The kind of section.
+        kind: &'static str,
+        /// The field.
+        field: u32,
+    },
+    /// A section contradicts itself or another one.
+    #[error("section {kind}.{field} is damaged: {why}")]
+    Damaged {
+        /// The kind of section.
+        kind: &'static str,
+        /// The field.
+        field: u32,
+        /// What is wrong.
+        why: &'static str,
+    },
+}

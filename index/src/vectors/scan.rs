@@ -1,0 +1,134 @@
+//! Searches that look at every row: of codes, whose best are then scored by the stored vectors, or of the stored vectors
+//! themselves.
+
+use super::{
+    kernel::{CodeQuery, Kernel},
+    pool::{Entry, Pool},
+    query::{Hit, Query, Search},
+    records::Records,
+};
+use crate::rows::{Row, RowSet};
+
+/// Rows whose keys are computed at a time.
+const STEP: u32 = 256;
+
+/// How many candidates are scored by their stored vectors, for `k` wanted rows.
+pub(crate) fn candidates(k: usize) -> usize {
+    k + k.max(20)
+}
+
+/// Stored vectors by row.
+pub(crate) trait Stored {
+    /// Rows, with and without vector.
+    fn rows(&self) -> u32;
+
+    /// The bytes of a row's vector.
+    fn vector(&self, row: Row) -> Option<&[u8]>;
+}
+
+/// Leaves the rows with the lowest keys in `pool`.
+pub(crate) fn codes(
+    kernel: Kernel,
+    records: &Records<'_>,
+    query: &CodeQuery<'_>,
+    filter: Option<&RowSet>,
+    pool: &mut Pool,
+) {
+    let mut keys = Vec::with_capacity(STEP as usize);
+    let mut rows = Vec::with_capacity(STEP as usize);
+    let all = u32::try_from(records.len()).expect("rows have 31 bits");
+    let mut some = |rows: &[u32]| {
+        kernel.keys(records, query, rows, &mut keys);
+        for (row, key) in rows.iter().zip(&keys) {
+            if *key < f32::INFINITY {
+                pool.offer(Entry::new(*key, *row));
+            }
+        }
+    };
+    match filter {
+        Some(filter) => {
+            let mut members = filter.iter().map(|row| row.0).take_while(|row| *row < all);
+            loop {
+                rows.clear();
+                rows.extend(members.by_ref().take(STEP as usize));
+                if rows.is_empty() {
+                    break;
+                }
+                some(&rows);
+            }
+        }
+        None => {
+            for start in (0..all).step_by(STEP as usize) {
+                rows.clear();
+                rows.extend(start..all.min(start.saturating_add(STEP)));
+                some(&rows);
+            }
+        }
+    }
+}
+
+/// The nearest rows by all stored vectors.
+pub(crate) fn exact(
+    stored: &impl Stored,
+    query: &Query,
+    search: &Search<'_>,
+    pool: &mut Pool,
+) -> Vec<Hit> {
+    pool.reset(search.k);
+    let mut one = |row: Row| {
+        if let Some(bytes) = stored.vector(row) {
+            let key = query.key(bytes);
+            if !key.is_nan() {
+                pool.offer(Entry::new(key, row.0));
+            }
+        }
+    };
+    match search.filter {
+        Some(filter) => filter.iter().for_each(&mut one),
+        None => (0..stored.rows()).map(Row).for_each(&mut one),
+    }
+    hits(query, search, pool)
+}
+
+/// Scores the nearest of `found` by their stored vectors.
+pub(crate) fn rescore(
+    stored: &impl Stored,
+    query: &Query,
+    search: &Search<'_>,
+    found: &[Entry],
+    pool: &mut Pool,
+) -> Vec<Hit> {
+    pool.reset(search.k);
+    let found = &found[..found.len().min(candidates(search.k))];
+    for entry in found {
+        if let Some(bytes) = stored.vector(Row(entry.row())) {
+            query.kernel().prefetch(bytes);
+        }
+    }
+    for entry in found {
+        if let Some(bytes) = stored.vector(Row(entry.row())) {
+            let key = query.key(bytes);
+            if !key.is_nan() {
+                pool.offer(Entry::new(key, entry.row()));
+            }
+        }
+    }
+    hits(query, search, pool)
+}
+
+/// What of a pool of scored rows is near enough.
+fn hits(query: &Query, search: &Search<'_>, pool: &Pool) -> Vec<Hit> {
+    let higher = query.params().metric.higher_is_nearer();
+    let entries = pool.entries().iter();
+    entries
+        .map(|entry| Hit {
+            row: Row(entry.row()),
+            score: query.score_of_key(entry.key()),
+        })
+        .filter(|hit| match search.threshold {
+            Some(least) if higher => hit.score >= least,
+            Some(most) => hit.score <= most,
+            None => true,
+        })
+        .collect()
+}

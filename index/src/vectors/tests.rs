@@ -1,0 +1,278 @@
+//! Segments of vectors from the outside: what is written is found, whatever the metric, filter and number of threads.
+
+use std::{collections::HashSet, io::Cursor};
+
+use super::*;
+use crate::{
+    limits::GRAPH_ROWS_MIN,
+    params::{Dim, Dtype, Metric, VectorParams},
+    rows::{Row, RowSet},
+    segment::{SegmentFile, SegmentWriter},
+};
+
+/// Uniform numbers from a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    fn single(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 24) as f32
+    }
+
+    /// About normal.
+    fn normal(&mut self) -> f32 {
+        (0..6).map(|_| self.single()).sum::<f32>() - 3.0
+    }
+}
+
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+struct Rows(Vec<Option<Vec<u8>>>);
+
+impl VectorSource for Rows {
+    fn rows(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap()
+    }
+
+    fn vector(&self, row: Row) -> Option<&[u8]> {
+        self.0[row.index()].as_deref()
+    }
+
+    fn hash(&self, row: Row) -> u64 {
+        mix(u64::from(row.0) + 77)
+    }
+}
+
+/// `count` clustered vectors; under U8 whole numbers from 0 to 255.
+fn vectors(params: VectorParams, count: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = Random(seed);
+    let dim = params.dim.get();
+    let centres: Vec<Vec<f32>> = (0..40)
+        .map(|_| (0..dim).map(|_| random.normal()).collect())
+        .collect();
+    (0..count)
+        .map(|_| {
+            let centre = &centres[usize::try_from(random.next() % 40).unwrap()];
+            let vector = centre.iter().map(|c| c + 0.6 * random.normal());
+            match params.dtype {
+                Dtype::U8 => vector
+                    .map(|x| (128.0 + 30.0 * x).round().clamp(0.0, 255.0))
+                    .collect(),
+                _ => vector.collect(),
+            }
+        })
+        .collect()
+}
+
+fn params(dim: u32, metric: Metric, dtype: Dtype) -> VectorParams {
+    VectorParams {
+        dim: Dim::new(dim).unwrap(),
+        metric,
+        dtype,
+    }
+}
+
+fn rows(params: &VectorParams, vectors: &[Vec<f32>]) -> Rows {
+    Rows(
+        vectors
+            .iter()
+            .map(|v| Some(encode(params, v).unwrap()))
+            .collect(),
+    )
+}
+
+fn written(params: VectorParams, rows: &Rows, builder: Option<&dyn GraphBuilder>) -> Vec<u8> {
+    let mut writer = SegmentWriter::new(Cursor::new(Vec::new())).unwrap();
+    write_vectors(&mut writer, 3, params, rows, builder).unwrap();
+    writer.finish().unwrap().1.into_inner()
+}
+
+fn opened(bytes: Vec<u8>) -> VectorPart {
+    VectorPart::open(&SegmentFile::from_bytes(bytes).unwrap(), 3).unwrap()
+}
+
+/// The part of the true nearest rows that was found.
+fn recall(part: &VectorPart, queries: &[Vec<f32>], search: Search<'_>) -> f64 {
+    let mut found = 0;
+    let mut wanted = 0;
+    for query in queries {
+        let query = Query::new(part.params(), query).unwrap();
+        let exact = part.search(
+            &query,
+            &Search {
+                exact: true,
+                ..search
+            },
+        );
+        let hits = part.search(&query, &search);
+        assert_eq!(hits.len(), exact.len(), "finds as many as there are");
+        let truth: HashSet<_> = exact.iter().map(|hit| hit.row).collect();
+        assert!(hits.is_sorted_by(|a, b| {
+            if part.params().metric.higher_is_nearer() {
+                a.score >= b.score
+            } else {
+                a.score <= b.score
+            }
+        }));
+        wanted += truth.len();
+        found += hits.iter().filter(|hit| truth.contains(&hit.row)).count();
+    }
+    found as f64 / wanted as f64
+}
+
+const BIG: usize = 2 * GRAPH_ROWS_MIN as usize;
+
+#[test]
+fn a_graph_finds_the_nearest_under_every_metric_and_dtype() {
+    for metric in [
+        Metric::Cosine,
+        Metric::Dot,
+        Metric::Euclid,
+        Metric::Manhattan,
+    ] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::U8] {
+            let params = params(24, metric, dtype);
+            let vectors = vectors(params, BIG + 40, 1);
+            let (queries, stored) = vectors.split_at(40);
+            let part = opened(written(
+                params,
+                &rows(&params, stored),
+                Some(&BatchBuilder::default()),
+            ));
+            assert!(part.has_graph());
+            let search = Search {
+                breadth: 128,
+                ..Search::nearest(10)
+            };
+            assert_eq!(part.plan(&search), Plan::Graph);
+            let recall = recall(&part, queries, search);
+            assert!(recall > 0.95, "{metric:?} {dtype:?}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn a_scan_finds_the_nearest_under_every_metric_and_dtype() {
+    for metric in [
+        Metric::Cosine,
+        Metric::Dot,
+        Metric::Euclid,
+        Metric::Manhattan,
+    ] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::U8] {
+            let params = params(24, metric, dtype);
+            let vectors = vectors(params, 1_000, 2);
+            let (queries, stored) = vectors.split_at(40);
+            let part = opened(written(
+                params,
+                &rows(&params, stored),
+                Some(&BatchBuilder::default()),
+            ));
+            assert!(!part.has_graph(), "too few rows for a graph");
+            let recall = recall(&part, queries, Search::nearest(10));
+            assert!(recall > 0.995, "{metric:?} {dtype:?}: {recall}");
+            let mut live = LiveRows::new(params);
+            for vector in stored {
+                live.push(Some(&encode(&params, vector).unwrap()));
+            }
+            for query in queries {
+                let query = Query::new(params, query).unwrap();
+                let search = Search {
+                    exact: true,
+                    ..Search::nearest(10)
+                };
+                assert_eq!(live.search(&query, &search), part.search(&query, &search));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_has_the_same_bytes_for_any_number_of_threads() {
+    let params = params(16, Metric::Euclid, Dtype::F32);
+    let rows = rows(&params, &vectors(params, BIG, 3));
+    let [one, three] = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| written(params, &rows, Some(&BatchBuilder::default())))
+    });
+    assert!(one == three);
+}
+
+#[test]
+fn every_point_finds_itself() {
+    let params = params(12, Metric::Euclid, Dtype::F32);
+    let mut vectors = vectors(params, BIG, 4);
+    // Many equal vectors, more than a point has links, far from all others.
+    for copy in &mut vectors[100..300] {
+        copy.fill(40.0);
+    }
+    let part = opened(written(
+        params,
+        &rows(&params, &vectors),
+        Some(&BatchBuilder::default()),
+    ));
+    let mut lost = 0;
+    for (row, vector) in (0..).zip(&vectors) {
+        let query = Query::new(params, vector).unwrap();
+        let k = if (100..300).contains(&row) { 200 } else { 1 };
+        let hits = part.search(
+            &query,
+            &Search {
+                breadth: 256,
+                ..Search::nearest(k)
+            },
+        );
+        lost += usize::from(!hits.iter().any(|hit| hit.row == Row(row)));
+    }
+    assert_eq!(lost, 0);
+}
+
+#[test]
+fn filters_of_every_selectivity_keep_recall_and_give_k_rows() {
+    let params = params(16, Metric::Cosine, Dtype::F32);
+    let vectors = vectors(params, 5 * BIG, 5);
+    let part = opened(written(
+        params,
+        &rows(&params, &vectors),
+        Some(&BatchBuilder::default()),
+    ));
+    let queries = &vectors[..30];
+    let mut plans = HashSet::new();
+    for share in [0.9, 0.5, 0.1, 0.01, 0.001, 0.0001] {
+        let mut random = Random(6);
+        let mut filter = RowSet::empty(part.rows());
+        for row in 0..part.rows() {
+            if f64::from(random.single()) < share {
+                filter.insert(Row(row));
+            }
+        }
+        let search = Search {
+            filter: Some(&filter),
+            breadth: 100,
+            ..Search::nearest(10)
+        };
+        plans.insert(part.plan(&search));
+        let recall = recall(&part, queries, search);
+        assert!(recall > 0.97, "{share}: {recall}");
+        for query in queries {
+            let query = Query::new(params, query).unwrap();
+            assert!(
+                part.search(&query, &search)
+                    .iter()
+                    .all(|hit| filter.contains(hit.row))
+            );
+        }
+    }
+    assert_eq!(plans, HashSet::from([Plan::Scan, Plan::Graph]));
+}
