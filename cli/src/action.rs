@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use lode_node::command::{Command, Failure, FailureKind, Pull, Push, VariantCheck};
+use lode_node::command::{Command, Failure, FailureKind, Pull, Push, TokenCreate, VariantCheck};
 
 use crate::args::{
-    BranchSub, DemoArgs, KeySub, PeersSub, PullArgs, PushArgs, ServeArgs, Sub, VariantSub,
+    BranchSub, DemoArgs, KeySub, PeersSub, PullArgs, PushArgs, ServeArgs, Sub, TokenSub, VariantSub,
 };
 
 /// One thing to do.
@@ -16,7 +16,7 @@ pub(crate) enum Action {
     /// Ask the node of the home.
     Ask(Command),
     /// Be the node of the home.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show Lode at work.
     Demo(DemoArgs),
     /// Print the settings in force.
@@ -73,6 +73,22 @@ impl Action {
             Sub::Alias { alias, key } => Command::Alias { alias, key },
             Sub::Key { key } => Command::Key {
                 create: matches!(key, KeySub::New),
+            },
+            Sub::Token { token } => match token {
+                TokenSub::Create {
+                    scope,
+                    model,
+                    expires,
+                    name,
+                } => Command::TokenCreate(TokenCreate {
+                    name,
+                    scope,
+                    models: model,
+                    expires_seconds: expires,
+                }),
+                TokenSub::Ls => Command::TokenLs,
+                // Without a name, all of them: the arguments want one or the other.
+                TokenSub::Rm { name, all: _ } => Command::TokenRemove { name },
             },
             Sub::Status => Command::Status,
             Sub::Pause { name } => Command::Pause { name },

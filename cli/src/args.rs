@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use lode_node::tokens::Power;
 
 use crate::units::{parse_duration, parse_rate, parse_size};
 
@@ -174,8 +175,13 @@ pub(crate) enum Sub {
         #[command(subcommand)]
         key: KeySub,
     },
+    /// Make, list and remove tokens for programs that ask over HTTP
+    Token {
+        #[command(subcommand)]
+        token: TokenSub,
+    },
     /// Run a node: peers over iroh, HTTP for everyone else
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show Lode at work in temporary homes, in half a minute
     Demo(DemoArgs),
     /// Say what the node is doing: peers, rates, downloads, disk
@@ -369,6 +375,50 @@ pub(crate) enum KeySub {
     New,
 }
 
+/// `lode token`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    lode token create --scope read --model 'acme/*' --expires 90d --name ci\n  \
+    lode token rm ci")]
+pub(crate) enum TokenSub {
+    /// Make a token and print it, this once
+    Create {
+        /// What it is for: read, write (and read), or admin (all that the owner may do over HTTP)
+        #[arg(long, value_name = "SCOPE", default_value = "read", value_parser = parse_power)]
+        scope: Power,
+        /// Models that it is for: alias/GLOB, KEY/GLOB, */GLOB, or * for all; may be repeated [default: *]
+        #[arg(long, value_name = "GLOB")]
+        model: Vec<String>,
+        /// How long it holds [default: until it is removed] [example: 90d]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        expires: Option<u64>,
+        /// What it is called [default: its id]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List tokens
+    Ls,
+    /// Remove a token: it lets nobody in from then on
+    Rm {
+        /// Its name or id
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// Remove all; HTTP on loopback acts as the owner again
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+}
+
+/// Reads what a token is for.
+fn parse_power(text: &str) -> Result<Power, String> {
+    match text {
+        "read" => Ok(Power::Read),
+        "write" => Ok(Power::Write),
+        "admin" => Ok(Power::Admin),
+        _ => Err("write read, write or admin".to_owned()),
+    }
+}
+
 /// `lode config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigSub {
@@ -382,6 +432,8 @@ pub(crate) struct ServeArgs {
     /// Address of the HTTP server
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7070")]
     pub(crate) http: std::net::SocketAddr,
+    #[command(flatten)]
+    pub(crate) door: DoorArgs,
     /// UDP address for peers [default: every address, at the port that the home keeps]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<std::net::SocketAddr>,
@@ -405,6 +457,61 @@ pub(crate) struct ServeArgs {
     pub(crate) max_size: Option<u64>,
 }
 
+/// Who is let in over HTTP.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub(crate) struct DoorArgs {
+    /// Let whoever reaches an address that is not loopback act as the owner, until there is a token
+    #[arg(long)]
+    pub(crate) insecure_open: bool,
+    /// Want a token for public models too, once there is one
+    #[arg(long)]
+    pub(crate) no_anonymous: bool,
+    /// Answer to this name, without a token too; may be repeated [example: models.example.org]
+    #[arg(long, value_name = "NAME", value_parser = parse_host)]
+    pub(crate) host: Vec<String>,
+    /// Let pages of this site read, `*` for all; may be repeated [example: https://app.example.org]
+    #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
+    pub(crate) cors: Vec<String>,
+    /// Certificates for TLS, as PEM: the node's first; read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Most requests a second by one token, over time; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) rate: u32,
+    /// Most requests a second from one address without a token, over time; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) rate_anonymous: u32,
+}
+
+/// Reads a name of this machine: one that a `Host` header can have, without a port.
+fn parse_host(text: &str) -> Result<String, String> {
+    let permitted = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    match (1..=253).contains(&text.len()) && text.bytes().all(permitted) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("write a name such as models.example.org, without a port".to_owned()),
+    }
+}
+
+/// Reads an origin as browsers write it.
+fn parse_origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let site = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let permitted =
+        |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && byte != b'/';
+    match site.is_some_and(|site| !site.is_empty() && site.bytes().all(permitted)) {
+        true => Ok(text.to_owned()),
+        false => Err("write https://NAME[:PORT] in lower case, or * for all".to_owned()),
+    }
+}
+
 /// `lode demo`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoArgs {
@@ -417,6 +524,34 @@ pub(crate) struct DemoArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        for good in ["*", "https://app.example.org", "http://localhost:3000"] {
+            assert_eq!(parse_origin(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "app.example.org",
+            "https://",
+            "https://A.example",
+            "https://a/",
+            "null",
+        ] {
+            assert!(parse_origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine_have_no_port() {
+        assert_eq!(
+            parse_host("Models.example").as_deref(),
+            Ok("models.example")
+        );
+        for bad in ["", "a:1", "a/b", "http://a", &"a".repeat(254)] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_table_of_arguments_is_sound() {

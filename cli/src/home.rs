@@ -4,8 +4,11 @@
 //! commands on the same home too, and is stopped only once they have ended.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lode_gateway::policy::Policy;
+use lode_gateway::tls::Tls;
 use lode_gateway::{Running, ServeError, ServeOptions};
 use lode_node::command::{Command, Event, Failure, FailureKind, Outcome};
 use lode_node::{NetworkOptions, Node, NodeOptions};
@@ -42,7 +45,7 @@ impl Held {
             }
             match Served::start(
                 settings,
-                None,
+                Doors::default(),
                 NodeOptions {
                     network: network(settings),
                     ..NodeOptions::default()
@@ -89,6 +92,17 @@ impl Held {
     }
 }
 
+/// How a node is reached over HTTP.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    /// At which address, if at all.
+    pub(crate) http: Option<SocketAddr>,
+    /// Who is let in.
+    pub(crate) policy: Policy,
+    /// With which certificate, if TLS is spoken.
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
 /// A node of this process, with its doors.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -98,13 +112,13 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Opens the home and listens on its control socket, and on `http` when given.
+    /// Opens the home and listens on its control socket, and over HTTP as `doors` say.
     ///
     /// # Errors
     /// Another process holds the home, or an address cannot be bound.
     pub(crate) async fn start(
         settings: &Settings,
-        http: Option<SocketAddr>,
+        doors: Doors,
         options: NodeOptions,
     ) -> Result<Self, Failure> {
         let home = settings.home.value.clone();
@@ -113,8 +127,10 @@ impl Served {
             .map_err(|error| Failure::failed(format!("cannot open the home: {error}")))??;
         let stop = CancellationToken::new();
         let options = ServeOptions {
-            http,
+            http: doors.http,
             socket: settings.socket(),
+            policy: doors.policy,
+            tls: doors.tls,
         };
         let gateway = lode_gateway::serve(node.clone(), options, stop.clone())
             .await
@@ -168,7 +184,9 @@ fn not_served(error: ServeError) -> Failure {
             kind: FailureKind::Refused,
             message,
             advice: Some(
-                "choose a loopback address; other machines reach the node as peers".to_owned(),
+                "make a token first (`lode token create`), choose a loopback address, or add \
+                 --insecure-open if everyone who reaches it may do everything"
+                    .to_owned(),
             ),
         },
         ServeError::Http { .. } => Failure::failed(message)

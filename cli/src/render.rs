@@ -63,6 +63,11 @@ pub(crate) fn text(command: &Command, outcome: &Outcome, style: Style, now: u64)
         Outcome::Aliases { aliases } => listing::aliases(aliases, style),
         Outcome::Key { .. } => node::key(outcome),
         Outcome::Paused { names, paused } => Text::note(node::paused(names, *paused)),
+        Outcome::TokenMade { token, row } => listing::token(token, row),
+        Outcome::Tokens { tokens, rule } => match command {
+            Command::TokenRemove { .. } => listing::tokens_removed(tokens, *rule),
+            _ => listing::tokens(tokens, *rule, style, now),
+        },
         Outcome::Status(status) => Text::result(node::status(status, style)),
         Outcome::Doctor { findings } => check::doctor(findings, style),
     }

@@ -1,13 +1,19 @@
 //! `lode serve`: the node of a home, until it is told to stop.
 
+use std::sync::Arc;
+
+use lode_gateway::policy::{Cors, Policy};
+use lode_gateway::tls::Tls;
 use lode_node::command::{Command, Failure, Outcome};
 use lode_node::{EventSink, NetworkOptions, NodeOptions};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::ServeArgs;
-use crate::home::{Served, network};
+use crate::args::{DoorArgs, ServeArgs};
+use crate::home::{Doors, Served, network};
 use crate::interrupt::Interrupt;
 use crate::run::failed;
-use crate::screen::Screen;
+use crate::screen::{Screen, write_note};
 use crate::settings::Settings;
 
 /// Runs a node on the home and returns the exit code once it has stopped.
@@ -39,7 +45,11 @@ pub(crate) async fn serve(
         },
         ..NodeOptions::default()
     };
-    let served = Served::start(settings, Some(args.http), options).await?;
+    allow_many_connections();
+    let doors = doors(args)?;
+    let tls = doors.tls.clone();
+    let served = Served::start(settings, doors, options).await?;
+    let _reloading = tls.map(|tls| AbortOnDrop(tokio::spawn(reload_on_hangup(tls))));
     if let Err(failure) = introduce(&served, args, settings, screen).await {
         served.stop().await;
         return Err(failure);
@@ -70,7 +80,16 @@ async fn introduce(
         screen.note(&format!("peers  {}", status.listen.join(", ")));
     }
     if let Some(http) = served.http() {
-        screen.note(&format!("http   http://{http}"));
+        let scheme = if args.door.tls_cert.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        screen.note(&format!("http   {scheme}://{http}"));
+        screen.note(&format!("access {}", access(served, args)));
+        if !http.ip().is_loopback() && args.door.tls_cert.is_none() {
+            warn("tokens and models cross the network in the clear: add --tls-cert and --tls-key");
+        }
     }
     screen.note(&relays(args, settings));
     if settings.mdns.value {
@@ -78,6 +97,96 @@ async fn introduce(
     }
     screen.note("ready; Ctrl-C stops");
     Ok(())
+}
+
+/// Who is let in over HTTP, in words.
+fn access(served: &Served, args: &ServeArgs) -> &'static str {
+    match (served.node.tokens().rule(), args.door.no_anonymous) {
+        (true, false) => "tokens; public models are read without one",
+        (true, true) => "tokens, for everything",
+        (false, _) if args.http.ip().is_loopback() => {
+            "this machine acts as the owner, until `lode token create`"
+        }
+        (false, _) => "WHOEVER REACHES IT acts as the owner, until `lode token create`",
+    }
+}
+
+/// How the node is reached over HTTP, and by whom.
+fn doors(args: &ServeArgs) -> Result<Doors, Failure> {
+    let DoorArgs {
+        insecure_open,
+        no_anonymous,
+        host,
+        cors,
+        tls_cert,
+        tls_key,
+        rate,
+        rate_anonymous,
+    } = args.door.clone();
+    let limit = |rate: u32| (rate > 0).then_some(rate);
+    let tls = match tls_cert.zip(tls_key) {
+        Some((certificate, key)) => {
+            let tls = Tls::load(certificate, key);
+            Some(Arc::new(tls.map_err(|error| {
+                Failure::failed(error.to_string())
+                    .advise("name PEM files with --tls-cert and --tls-key")
+            })?))
+        }
+        None => None,
+    };
+    let cors = match cors {
+        origins if origins.is_empty() => Cors::Nobody,
+        origins if origins.iter().any(|origin| origin == "*") => Cors::Anyone,
+        origins => Cors::Origins(origins),
+    };
+    let policy = Policy {
+        insecure_open,
+        anonymous: !no_anonymous,
+        hosts: host,
+        cors,
+        token_rate: limit(rate),
+        anonymous_rate: limit(rate_anonymous),
+        ..Policy::default()
+    };
+    Ok(Doors {
+        http: Some(args.http),
+        policy,
+        tls,
+    })
+}
+
+/// Reads the certificate again whenever it is asked for, which is how tools that renew one tell servers.
+async fn reload_on_hangup(tls: Arc<Tls>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        if let Err(error) = tls.reload() {
+            warn(&format!("the certificate stays as it was: {error}"));
+        }
+    }
+}
+
+/// A task that ends with whoever holds it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Asks the system for as many open files as it gives: each connection is one, and the usual limit is 1,024.
+fn allow_many_connections() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn(&format!("few connections are possible at a time: {error}"));
+    }
+}
+
+fn warn(text: &str) {
+    write_note(&format!("warning: {text}\n"));
 }
 
 fn relays(args: &ServeArgs, settings: &Settings) -> String {

@@ -62,6 +62,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, FailureKind::Refused, message)
     }
 
+    /// 401: a token, or another one, would help.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, FailureKind::Refused, message)
+            .advise("send a token of this node: `Authorization: Bearer hf_..`")
+    }
+
     /// 503: the node is stopping.
     pub fn stopping() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -25,6 +25,7 @@ use lode_node::{
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
     fetch::Fetcher,
     read::Reads,
+    tokens::Tokens,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -62,6 +63,11 @@ pub trait Backend: Send + Sync + 'static {
     fn fetcher(&self) -> Option<Fetcher> {
         None
     }
+
+    /// The tokens of the home; nothing where there can be none.
+    fn tokens(&self) -> Option<&Tokens> {
+        None
+    }
 }
 
 impl Backend for Node {
@@ -76,6 +82,10 @@ impl Backend for Node {
     fn fetcher(&self) -> Option<Fetcher> {
         Some(Self::fetcher(self))
     }
+
+    fn tokens(&self) -> Option<&Tokens> {
+        Some(Self::tokens(self))
+    }
 }
 
 impl<B: Backend> Backend for Arc<B> {
@@ -89,6 +99,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn fetcher(&self) -> Option<Fetcher> {
         self.as_ref().fetcher()
+    }
+
+    fn tokens(&self) -> Option<&Tokens> {
+        self.as_ref().tokens()
     }
 }
 

@@ -6,7 +6,8 @@ use http_body_util::BodyExt;
 use hyper::{
     Method,
     body::Incoming,
-    header::{HeaderValue, SERVER},
+    header::{HeaderValue, ORIGIN, SERVER},
+    http::request::Parts,
 };
 use lode_node::{
     EventSink,
@@ -19,15 +20,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::{Answer, Problem, Response},
     control::Backend,
+    cors,
     dialect::Dialect,
-    guard::{self, Door},
+    guard::{self, Door, Http, Origin},
     hub,
     kept::Kept,
     limits::STORE_FIGURES_AGE_MAX,
     metrics::{Metrics, Page, write_fetched, write_status},
     native,
+    pace::Pace,
+    policy::Policy,
     route::{Request, Routes},
     target::Target,
+    visitor::Visitor,
 };
 
 /// Name and version of this server.
@@ -38,6 +43,8 @@ const SERVER_NAME: HeaderValue =
 pub struct Gateway {
     routes: Routes,
     backend: Arc<dyn Backend>,
+    policy: Policy,
+    pace: Pace,
     metrics: Metrics,
     kept: Arc<Kept>,
     status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
@@ -54,11 +61,13 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     /// A gateway over a node; `stopping` ends the commands that came through it.
-    pub fn new(backend: Arc<dyn Backend>, stopping: CancellationToken) -> Self {
+    pub fn new(backend: Arc<dyn Backend>, policy: Policy, stopping: CancellationToken) -> Self {
         let routes = native::routes().into_iter().chain(hub::routes());
         Self {
             routes: Routes::new(routes.collect()),
             backend,
+            policy,
+            pace: Pace::new(),
             metrics: Metrics::default(),
             kept: Arc::default(),
             status: tokio::sync::Mutex::new(None),
@@ -74,6 +83,11 @@ impl Gateway {
     /// What carries out commands.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// Who is let in.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// What the home holds. Only scopes that read models hand it out.
@@ -154,9 +168,11 @@ impl Gateway {
         let in_flight = self.metrics.request();
         let method = request.method().clone();
         let dialect = Dialect::of(request.uri().path());
+        let origin = request.headers().get(ORIGIN).cloned();
         let (route, answer) = self.dispatch(door, request).await;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(dialect));
         response.headers_mut().insert(SERVER, SERVER_NAME);
+        cors::mark(&self.policy, origin.as_ref(), response.headers_mut());
         drop(in_flight);
         let status = response.status().as_u16();
         let counters = self
@@ -172,10 +188,14 @@ impl Gateway {
     ) -> (&'static str, Answer) {
         const NONE: &str = "none";
         let (head, body) = request.into_parts();
-        if let Err(problem) = guard::check(door, &head.method, &head.uri, &head.headers) {
-            self.metrics.refuse();
-            return (NONE, Err(problem));
-        }
+        let visitor = match door {
+            Door::Socket => Visitor::owner(),
+            Door::Http(http) => match self.receive(http, &head) {
+                Ok(Received::Visitor(visitor)) => visitor,
+                Ok(Received::Preflight(response)) => return (NONE, Ok(response)),
+                Err(problem) => return (NONE, Err(problem)),
+            },
+        };
         let target = match Target::parse(head.uri.path(), head.uri.query()) {
             Ok(target) => target,
             Err(error) => return (NONE, Err(Problem::usage(error.to_string()))),
@@ -191,8 +211,41 @@ impl Gateway {
             params,
             body: body.boxed_unsync(),
         };
-        (route.pattern(), route.call(self, door, request).await)
+        (route.pattern(), route.call(self, &visitor, request).await)
     }
+
+    /// Finds out who asks over HTTP, and turns away who may not ask at all or asks too much.
+    fn receive(&self, http: Http, head: &Parts) -> Result<Received, Problem> {
+        let policy = &self.policy;
+        let refuse = |problem| {
+            self.metrics.refuse();
+            problem
+        };
+        let host = guard::host(&head.headers).map_err(refuse)?;
+        let page = guard::page(policy, http, host, &head.method, &head.headers).map_err(refuse)?;
+        let tokens = self.backend.tokens();
+        let visitor = Visitor::of(policy, tokens, http, page, &head.headers)?;
+        self.pace
+            .admit(policy, http, visitor.counted())
+            .map_err(refuse)?;
+        if page == Origin::Foreign
+            && let Some(response) = cors::preflight(&head.method, &head.headers)
+        {
+            return Ok(Received::Preflight(response));
+        }
+        if !visitor.has_token() {
+            guard::check_names(policy, http, host, &head.uri).map_err(refuse)?;
+        }
+        Ok(Received::Visitor(visitor))
+    }
+}
+
+/// What came in over HTTP.
+enum Received {
+    /// A request of this visitor.
+    Visitor(Visitor),
+    /// A browser's question, and its answer.
+    Preflight(Response),
 }
 
 /// A method's name for figures, of which there must not be as many as clients care to invent.

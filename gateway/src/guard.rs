@@ -1,8 +1,9 @@
-//! Who is asking: the checks that make loopback safe to treat as the owner.
+//! What could have been sent by a web page that the user never meant to let in.
 //!
-//! A web page in a browser on this machine can send requests to loopback too. Such a request names
-//! the page's own host (when its name was rebound to 127.0.0.1) or carries the page's origin, so both
-//! must be loopback's. A program on this machine passes; a page from elsewhere does not.
+//! A page in a browser that reaches this node can send requests to it. Such a request names the page's
+//! own host (when its name was rebound to an address of this node) or carries the page's origin. So the
+//! host must be one that cannot be rebound, and the origin this node's own, or one that the owner let in.
+//! Whoever shows a token is no page that came by: browsers add none by themselves.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,173 +12,165 @@ use hyper::{
     header::{HOST, HeaderName, ORIGIN},
 };
 
-use crate::answer::Problem;
+use crate::{answer::Problem, policy::Policy};
 
 /// The door that a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
-    /// HTTP on a loopback address.
-    Loopback,
+    /// HTTP.
+    Http(Http),
     /// The Unix socket in the home, whose peer has the owner's uid.
     Socket,
+}
+
+/// An HTTP connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http {
+    /// Who connected.
+    pub peer: IpAddr,
+    /// Whether the address that listens is loopback.
+    pub loopback: bool,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// Whose page sent a request, if one did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// None, or one of this node.
+    Own,
+    /// One of another site that the owner let in.
+    Foreign,
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Refuses what a web page from elsewhere could have sent.
+/// The one host that a request names.
 ///
 /// # Errors
-/// 400 without a host, 403 with a foreign host or origin.
-pub fn check(door: Door, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    if door == Door::Socket {
-        return Ok(());
-    }
+/// 400 when there is none, or several.
+pub fn host(headers: &HeaderMap) -> Result<&str, Problem> {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().unwrap_or_default(),
-        _ => return Err(Problem::usage("a request names exactly one Host")),
-    };
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Ok(host.to_str().unwrap_or_default()),
+        _ => Err(Problem::usage("a request names exactly one Host")),
+    }
+}
+
+/// Refuses names by which this node is not called.
+///
+/// # Errors
+/// 403 with a foreign name.
+pub fn check_names(policy: &Policy, http: Http, host: &str, uri: &Uri) -> Result<(), Problem> {
     let target = uri.authority().map(hyper::http::uri::Authority::as_str);
     for name in std::iter::once(host).chain(target) {
-        if !is_loopback(name) {
+        if !is_own(policy, http, name) {
             let message = format!("this node does not answer to the name {name:?}");
-            let advice = "use http://localhost or http://127.0.0.1; other names come with tokens";
-            return Err(Problem::refused(message).advise(advice));
+            return Err(Problem::refused(message).advise(
+                "use an address of this machine, or start the node with --host NAME; with a token any name will do",
+            ));
         }
-    }
-    if let Some(origin) = headers.get(ORIGIN) {
-        let origin = origin.to_str().unwrap_or_default();
-        if origin.strip_prefix("http://") != Some(host) {
-            let message = format!("pages of {origin:?} may not read this node");
-            return Err(Problem::refused(message));
-        }
-    }
-    let site = headers.get(SEC_FETCH_SITE).map(|value| value.as_bytes());
-    let opens = method == Method::GET
-        && headers.get(SEC_FETCH_MODE).map(|value| value.as_bytes()) == Some(b"navigate");
-    if matches!(site, Some(b"cross-site" | b"same-site")) && !opens {
-        return Err(Problem::refused(
-            "pages of other sites may not read this node",
-        ));
     }
     Ok(())
 }
 
-/// Whether `host[:port]` names this machine and cannot name another.
-fn is_loopback(authority: &str) -> bool {
-    if authority.contains('@') {
+/// Whose page sent the request.
+///
+/// # Errors
+/// 403 for pages that may not read this node.
+pub fn page(
+    policy: &Policy,
+    http: Http,
+    host: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Origin, Problem> {
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.as_bytes());
+    let mut page = Origin::Own;
+    if let Some(origin) = headers.get(ORIGIN) {
+        let origin = origin.to_str().unwrap_or_default();
+        if !is_same(policy, http, host, origin) {
+            if !policy.cors.allows(origin) {
+                let message = format!("pages of {origin:?} may not read this node");
+                return Err(Problem::refused(message)
+                    .advise("start the node with --cors ORIGIN to let them"));
+            }
+            page = Origin::Foreign;
+        }
+    }
+    let opens = *method == Method::GET && text(&SEC_FETCH_MODE) == Some(b"navigate");
+    let site = text(&SEC_FETCH_SITE);
+    if matches!(site, Some(b"cross-site" | b"same-site")) && page == Origin::Own && !opens {
+        return Err(Problem::refused(
+            "pages of other sites may not read this node",
+        ));
+    }
+    Ok(page)
+}
+
+/// Whether a page of `origin` is this node's own. A name that the owner gave may have a proxy before it
+/// that speaks TLS.
+fn is_same(policy: &Policy, http: Http, host: &str, origin: &str) -> bool {
+    let own = match origin.split_once("://") {
+        Some(("http", own)) if !http.tls => own,
+        Some(("https", own)) if http.tls || is_named(policy, own) => own,
+        _ => return false,
+    };
+    own.eq_ignore_ascii_case(host)
+}
+
+/// Whether `host[:port]` names this node and cannot be made to by somebody else.
+fn is_own(policy: &Policy, http: Http, authority: &str) -> bool {
+    let Some(name) = name_of(authority) else {
         return false;
+    };
+    match name {
+        Name::Address(ip) if http.loopback => ip.is_loopback(),
+        // An address is no name: nobody can bind it to another one.
+        Name::Address(_) => true,
+        Name::Text(name) => name.eq_ignore_ascii_case("localhost") || is_named(policy, authority),
+    }
+}
+
+fn is_named(policy: &Policy, authority: &str) -> bool {
+    let Some(Name::Text(name)) = name_of(authority) else {
+        return false;
+    };
+    policy
+        .hosts
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(name))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Name<'a> {
+    Address(IpAddr),
+    Text(&'a str),
+}
+
+/// What stands before the port.
+fn name_of(authority: &str) -> Option<Name<'_>> {
+    if authority.contains('@') {
+        return None;
     }
     if let Ok(address) = authority.parse::<SocketAddr>() {
-        return address.ip().is_loopback();
+        return Some(Name::Address(address.ip()));
     }
     if let Some(literal) = authority.strip_prefix('[') {
-        let literal = literal.strip_suffix(']').unwrap_or_default();
-        return literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let ip = literal.strip_suffix(']')?.parse::<IpAddr>().ok()?;
+        return ip.is_ipv6().then_some(Name::Address(ip));
     }
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if port.parse::<u16>().is_ok() => name,
-        Some(_) => return false,
+        Some(_) => return None,
         None => authority,
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    match name.parse::<IpAddr>() {
+        Ok(ip) => Some(Name::Address(ip)),
+        Err(_) => (!name.is_empty()).then_some(Name::Text(name)),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use hyper::header::HeaderValue;
-
-    fn status(uri: &str, pairs: &[(&'static str, &str)]) -> u16 {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            let name = HeaderName::from_static(name);
-            headers.append(name, HeaderValue::from_str(value).unwrap());
-        }
-        let uri: Uri = uri.parse().unwrap();
-        check(Door::Loopback, &Method::GET, &uri, &headers)
-            .map_or_else(|p| p.status().as_u16(), |()| 200)
-    }
-
-    #[test]
-    fn names_of_this_machine_are_answered() {
-        for host in [
-            "localhost",
-            "LOCALHOST:7070",
-            "127.0.0.1",
-            "127.0.0.1:7070",
-            "127.1.2.3:1",
-            "[::1]",
-            "[::1]:7070",
-        ] {
-            assert_eq!(status("/", &[("host", host)]), 200, "{host}");
-        }
-    }
-
-    #[test]
-    fn a_rebound_name_is_refused() {
-        for host in [
-            "evil.example",
-            "evil.example:7070",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "192.168.0.2:7070",
-            "localhost:x",
-            "user@localhost",
-            "[::2]:7070",
-            "[::1",
-            "",
-            "0.0.0.0",
-            "2130706433",
-            "localhost:7070:1",
-        ] {
-            assert_eq!(status("/", &[("host", host)]), 403, "{host}");
-        }
-        assert_eq!(status("/", &[]), 400);
-        assert_eq!(
-            status("/", &[("host", "localhost"), ("host", "localhost")]),
-            400
-        );
-        assert_eq!(
-            status("http://evil.example/", &[("host", "localhost")]),
-            403
-        );
-        assert_eq!(status("http://localhost/", &[("host", "localhost")]), 200);
-    }
-
-    #[test]
-    fn pages_of_other_origins_are_refused() {
-        let host = ("host", "localhost:7070");
-        for origin in [
-            "http://evil.example",
-            "https://localhost:7070",
-            "http://localhost:3000",
-            "null",
-            "http://127.0.0.1:7070",
-        ] {
-            assert_eq!(status("/", &[host, ("origin", origin)]), 403, "{origin}");
-        }
-        assert_eq!(
-            status("/", &[host, ("origin", "http://localhost:7070")]),
-            200
-        );
-        assert_eq!(status("/", &[host, ("sec-fetch-site", "cross-site")]), 403);
-        assert_eq!(status("/", &[host, ("sec-fetch-site", "same-origin")]), 200);
-        assert_eq!(status("/", &[host, ("sec-fetch-site", "none")]), 200);
-        let link = [
-            host,
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-mode", "navigate"),
-        ];
-        assert_eq!(status("/", &link), 200);
-    }
-
-    #[test]
-    fn the_socket_needs_no_name() {
-        let (uri, headers) = ("/".parse().unwrap(), HeaderMap::new());
-        assert!(check(Door::Socket, &Method::POST, &uri, &headers).is_ok());
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
 //! What addresses named a moment ago, so that many short reads of one file do not look up the same names,
 //! documents and lists again and again.
 //!
-//! It is forgotten as soon as anything in the home changes. It is kept for the owner alone, who may read
-//! everything: what others may read depends on more than the home.
+//! It is forgotten as soon as anything in the home changes, and it is kept for each caller apart: what a
+//! token may read follows from its id and the home alone, and whether it holds still is asked anew each
+//! time, before anything is looked up here.
 
 use std::{sync::Arc, time::Instant};
 
-use lode_store::{access::Caller, recent::Recent};
+use lode_node::tokens::TokenId;
+use lode_store::recent::Recent;
 
 use crate::{
     answer::Problem,
@@ -16,9 +18,17 @@ use crate::{
     target::Target,
 };
 
-/// Contents by their addresses.
+/// Contents by who asks, and their addresses.
 #[derive(Debug)]
-pub struct Kept(Recent<Target, Arc<Known>>);
+pub struct Kept(Recent<(Whose, Target), Arc<Known>>);
+
+/// For whom something is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    Owner,
+    Token(TokenId),
+    Anyone,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -42,11 +52,9 @@ impl Reader {
         target: &Target,
         open: impl Future<Output = Result<Content, Problem>>,
     ) -> Result<Content, Problem> {
-        if !matches!(self.caller(), Caller::Owner) {
-            return open.await;
-        }
         let (kept, as_of) = (&self.kept().0, self.reads().store().changes());
-        if let Some(known) = kept.get(target, as_of)
+        let key = (self.whose(), target.clone());
+        if let Some(known) = kept.get(&key, as_of)
             && known.since.elapsed() < CONTENTS_KEPT_AGE_MAX
             && let Some(content) = known.content.again()
         {
@@ -58,7 +66,7 @@ impl Reader {
                 content: again,
                 since: Instant::now(),
             };
-            kept.put(target.clone(), Arc::new(known), 1, as_of);
+            kept.put(key, Arc::new(known), 1, as_of);
         }
         Ok(content)
     }

@@ -8,6 +8,8 @@ pub mod body;
 pub mod condition;
 pub mod content;
 pub mod control;
+mod cors;
+mod crowd;
 pub mod dialect;
 pub mod gateway;
 pub mod guard;
@@ -19,6 +21,8 @@ pub mod metrics;
 pub mod multipart;
 mod native;
 mod openapi;
+mod pace;
+pub mod policy;
 pub mod range;
 pub mod reader;
 pub mod route;
@@ -27,6 +31,9 @@ mod server;
 mod stall;
 pub mod stored;
 pub mod target;
+pub mod tls;
+pub mod visitor;
+pub mod writer;
 
 pub use server::{Running, ServeError, ServeOptions, serve};
 

@@ -45,6 +45,33 @@ pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 /// this bounds the memory of all bodies that are not mapped: 2 x 512 KiB x 128 = 128 MiB.
 pub const CONNECTIONS_MAX: usize = 128;
 
+/// Longest text that is looked at as a token, in bytes. Tokens have 39.
+pub const CREDENTIAL_BYTES_MAX: usize = 256;
+
+/// Requests a second by one token, unless the owner says otherwise.
+pub const TOKEN_REQUESTS_PER_SECOND: u32 = 1000;
+
+/// Requests a second from one address without a token, unless the owner says otherwise.
+pub const ANONYMOUS_REQUESTS_PER_SECOND: u32 = 100;
+
+/// Seconds of its rate that a token or an address may use at once, after it was quiet for as long.
+pub const BURST_SECONDS: u64 = 10;
+
+/// Requests without a token that one with something that is no token counts for.
+pub const WRONG_TOKEN_COST: u64 = 10;
+
+/// Buckets that addresses share, of 8 bytes each.
+pub const ADDRESS_BUCKETS: usize = 64 * 1024;
+
+/// Most HTTP connections at a time from one address of another machine.
+pub const ADDRESS_CONNECTIONS_MAX: usize = 512;
+
+/// Longest time that a client may take to begin TLS.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest file of certificates, or of a key, in bytes.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Most control connections at a time.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 

@@ -19,7 +19,7 @@ use crate::{
     control,
     reader::{OpenVersion, Read},
     route::Route,
-    scope::{Anyone, Control, Operate},
+    scope::{Admin, Anyone, Control},
 };
 
 /// All routes of the native dialect.
@@ -46,7 +46,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .scope::<Anyone>()
             .to(about::ready),
         Route::get("/metrics", "Figures for Prometheus")
-            .scope::<Operate>()
+            .scope::<Admin>()
             .to(about::metrics),
         Route::get("/lode/v1/openapi.json", "This document")
             .scope::<Anyone>()

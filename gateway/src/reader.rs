@@ -11,13 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{
-    HeaderMap,
+    HeaderMap, StatusCode,
     header::{HeaderName, HeaderValue},
 };
 use lode_node::{
     command::{Failure, FailureKind},
     fetch::{Fetcher, Of},
     read::{ChunkSource, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
+    tokens::Token,
     variants::{self, Opener, VariantAt},
 };
 use lode_store::{
@@ -30,8 +31,13 @@ use lode_store::{
 };
 
 use crate::{
-    answer::Problem, gateway::Gateway, guard::Door, kept::Kept, route::Params, scope::Scope,
+    answer::Problem,
+    gateway::Gateway,
+    kept::{Kept, Whose},
+    route::Params,
+    scope::Scope,
     stored::OpenFile,
+    visitor::Visitor,
 };
 
 /// The version whose bytes these are.
@@ -51,6 +57,8 @@ pub struct Read;
 pub struct Reader {
     reads: Reads,
     caller: Caller,
+    /// What the caller showed, if that is a token.
+    token: Option<Arc<Token>>,
     /// Asks peers for what is not here; nothing where there are none.
     fetcher: Option<Fetcher>,
     kept: Arc<Kept>,
@@ -94,8 +102,8 @@ impl Asked {
         }
     }
 
-    fn absent_model(&self) -> Problem {
-        absent_model(&self.publisher, &self.model)
+    fn absent_model(&self, caller: &Caller) -> Problem {
+        absent_model(caller, &self.publisher, &self.model)
     }
 
     fn absent_version(&self) -> Problem {
@@ -126,14 +134,11 @@ impl Scope for Read {
     type Means = Reader;
     const NAME: &'static str = "read";
 
-    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Reader, Problem> {
-        let caller = match door {
-            // Until tokens exist, both doors are the owner's.
-            Door::Loopback | Door::Socket => Caller::Owner,
-        };
+    fn admit(gateway: &Arc<Gateway>, visitor: &Visitor) -> Result<Reader, Problem> {
         Ok(Reader {
             reads: gateway.reads().clone(),
-            caller,
+            caller: visitor.reads()?,
+            token: visitor.token().cloned(),
             fetcher: gateway.fetcher(),
             kept: Arc::clone(gateway.kept()),
         })
@@ -175,8 +180,23 @@ impl From<FindError> for Problem {
 }
 
 impl Reader {
-    pub(crate) fn caller(&self) -> &Caller {
+    /// Who asks, as the access function knows it.
+    pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The token that was shown.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_deref()
+    }
+
+    /// For whom what was found is remembered: what one may read is not shown to another.
+    pub(crate) fn whose(&self) -> Whose {
+        match (&self.caller, &self.token) {
+            (Caller::Owner, _) => Whose::Owner,
+            (_, Some(token)) => Whose::Token(token.id),
+            (_, None) => Whose::Anyone,
+        }
     }
 
     pub(crate) fn reads(&self) -> &Reads {
@@ -214,7 +234,7 @@ impl Reader {
         }
         self.learn(&asked).await?;
         let found = self.find_model(&asked).await?;
-        found.ok_or_else(|| asked.absent_model())
+        found.ok_or_else(|| asked.absent_model(&self.caller))
     }
 
     async fn find_model(&self, asked: &Asked) -> Result<Option<OpenModel>, Problem> {
@@ -253,7 +273,7 @@ impl Reader {
         // One turn on the reading thread for all of it: most requests are for a few bytes.
         let found = blocking(move || {
             let Some(model) = this.find(&asked.publisher, &asked.model)? else {
-                return Ok(Err(asked.absent_model()));
+                return Ok(Err(asked.absent_model(&this.caller)));
             };
             let Ok(rev) = asked.rev.as_deref().unwrap_or_default().parse::<Rev>() else {
                 return Ok(Err(asked.absent_version()));
@@ -409,7 +429,7 @@ impl Reader {
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -594,14 +614,20 @@ fn split_variant(rev: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn absent_model(publisher: &str, model: &str) -> Problem {
+/// What is answered for a model that is not here, and for one that the caller may not read.
+pub(crate) fn absent_model(caller: &Caller, publisher: &str, model: &str) -> Problem {
     let cut = |text: &str| text.chars().take(100).collect::<String>();
-    Problem::not_found(format!(
-        "there is no model {}/{} here",
-        cut(publisher),
-        cut(model)
-    ))
-    .advise("/lode/v1/models lists those that there are")
+    let name = format!("{}/{}", cut(publisher), cut(model));
+    match caller {
+        Caller::Anonymous => Problem::new(
+            StatusCode::UNAUTHORIZED,
+            FailureKind::NotFound,
+            format!("there is no model {name} here that everyone may read"),
+        )
+        .advise("send a token of this node, if you have one"),
+        _ => Problem::not_found(format!("there is no model {name} here"))
+            .advise("/lode/v1/models lists those that there are"),
+    }
 }
 
 fn absent_version(rev: &str) -> Problem {
@@ -619,6 +645,7 @@ mod tests {
         Reader {
             reads: Reads::new(home.store.clone()),
             caller,
+            token: None,
             fetcher: None,
             kept: Arc::default(),
         }

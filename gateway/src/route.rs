@@ -28,9 +28,9 @@ use lode_store::name::RESERVED_ALIASES;
 use crate::{
     answer::{Answer, Problem},
     gateway::Gateway,
-    guard::Door,
     scope::Scope,
     target::Target,
+    visitor::Visitor,
 };
 
 /// A request on its way to a handler.
@@ -112,7 +112,7 @@ pub struct Scoped<S> {
 }
 
 type Future = Pin<Box<dyn std::future::Future<Output = Answer> + Send>>;
-type Handler = Box<dyn Fn(&Arc<Gateway>, Door, Request) -> Future + Send + Sync>;
+type Handler = Box<dyn Fn(&Arc<Gateway>, &Visitor, Request) -> Future + Send + Sync>;
 
 /// A pattern, a method, a scope and a handler.
 pub struct Route {
@@ -188,9 +188,14 @@ impl Route {
         })
     }
 
-    /// Calls the handler, when the door has the scope's means.
-    pub async fn call(&self, gateway: &Arc<Gateway>, door: Door, request: Request) -> Answer {
-        (self.handler)(gateway, door, request).await
+    /// Calls the handler, when the visitor may have the scope's means.
+    pub async fn call(
+        &self,
+        gateway: &Arc<Gateway>,
+        visitor: &Visitor,
+        request: Request,
+    ) -> Answer {
+        (self.handler)(gateway, visitor, request).await
     }
 
     fn answers(&self, method: &Method) -> bool {
@@ -276,7 +281,7 @@ impl<S: Scope> Scoped<S> {
         } = self.route;
         let handler: Handler =
             Box::new(
-                move |gateway, door, request| match S::admit(gateway, door) {
+                move |gateway, visitor, request| match S::admit(gateway, visitor) {
                     Ok(means) => Box::pin(handler(means, request)),
                     Err(problem) => Box::pin(std::future::ready(Err(problem))),
                 },

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{answer::Problem, gateway::Gateway, guard::Door};
+use crate::{answer::Problem, gateway::Gateway, visitor::Visitor};
 
 /// Who may call a route.
 pub trait Scope: 'static {
@@ -15,20 +15,20 @@ pub trait Scope: 'static {
     /// Its name in the OpenAPI document.
     const NAME: &'static str;
 
-    /// The means, when requests through `door` have them.
+    /// The means, when this visitor may have them.
     ///
     /// # Errors
-    /// 403, or 404 where the route itself should not be seen.
-    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Self::Means, Problem>;
+    /// 401 where a token would help, 403 where another one would, or nothing would.
+    fn admit(gateway: &Arc<Gateway>, visitor: &Visitor) -> Result<Self::Means, Problem>;
 }
 
 /// Anyone who reaches the port: whether the node lives, and what it speaks.
 #[derive(Debug)]
 pub struct Anyone;
 
-/// The owner of the home: figures about the node.
+/// The owner of the home, and who has a token of scope `admin`: figures about the node.
 #[derive(Debug)]
-pub struct Operate;
+pub struct Admin;
 
 /// The owner, through the socket in the home: commands.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Control;
 #[derive(Debug)]
 pub struct Lobby(Arc<Gateway>);
 
-/// The means of [`Operate`].
+/// The means of [`Admin`].
 #[derive(Debug)]
 pub struct Desk(Arc<Gateway>);
 
@@ -50,20 +50,18 @@ impl Scope for Anyone {
     type Means = Lobby;
     const NAME: &'static str = "anyone";
 
-    fn admit(gateway: &Arc<Gateway>, _: Door) -> Result<Lobby, Problem> {
+    fn admit(gateway: &Arc<Gateway>, _: &Visitor) -> Result<Lobby, Problem> {
         Ok(Lobby(Arc::clone(gateway)))
     }
 }
 
-impl Scope for Operate {
+impl Scope for Admin {
     type Means = Desk;
-    const NAME: &'static str = "operate";
+    const NAME: &'static str = "admin";
 
-    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Desk, Problem> {
-        match door {
-            // Until tokens exist, both doors are the owner's.
-            Door::Loopback | Door::Socket => Ok(Desk(Arc::clone(gateway))),
-        }
+    fn admit(gateway: &Arc<Gateway>, visitor: &Visitor) -> Result<Desk, Problem> {
+        visitor.check_admin()?;
+        Ok(Desk(Arc::clone(gateway)))
     }
 }
 
@@ -71,13 +69,9 @@ impl Scope for Control {
     type Means = Bridge;
     const NAME: &'static str = "control";
 
-    fn admit(gateway: &Arc<Gateway>, door: Door) -> Result<Bridge, Problem> {
-        match door {
-            Door::Socket => Ok(Bridge(Arc::clone(gateway))),
-            Door::Loopback => Err(Problem::refused(
-                "commands are taken on the socket in the home alone",
-            )),
-        }
+    fn admit(gateway: &Arc<Gateway>, visitor: &Visitor) -> Result<Bridge, Problem> {
+        visitor.check_control()?;
+        Ok(Bridge(Arc::clone(gateway)))
     }
 }
 

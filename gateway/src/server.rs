@@ -10,23 +10,28 @@ use std::{
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lode_node::tokens::Tokens;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{self, Backend},
+    crowd::Crowd,
     gateway::Gateway,
-    guard::Door,
+    guard::{Door, Http},
     limits::{
-        CONNECTIONS_MAX, CONTROL_CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
+        CONTROL_CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
         HEADERS_MAX, WRITE_TIMEOUT,
     },
+    policy::Policy,
     stall::Stall,
+    tls::Tls,
 };
 
 /// Where to listen.
@@ -36,16 +41,19 @@ pub struct ServeOptions {
     pub http: Option<SocketAddr>,
     /// The control socket.
     pub socket: PathBuf,
+    /// Who is let in over HTTP.
+    pub policy: Policy,
+    /// What HTTP is encrypted with, if it is.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Anyone who reaches a loopback address is taken for the owner, so no other address will do.
+    /// Without a token, whoever reaches an address is taken for the owner.
     #[error(
-        "HTTP on {address} would let everyone who reaches it read this home: only loopback \
-         addresses such as 127.0.0.1:7070 are served without tokens"
+        "HTTP on {address} would let everyone who reaches it read and change this home: there is no token yet"
     )]
     NotLoopback {
         /// The address asked for.
@@ -96,9 +104,10 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<Running, ServeError> {
+    let rule = backend.tokens().is_some_and(Tokens::rule);
     let http = match options.http {
         None => None,
-        Some(address) if !address.ip().is_loopback() => {
+        Some(address) if !address.ip().is_loopback() && !rule && !options.policy.insecure_open => {
             return Err(ServeError::NotLoopback { address });
         }
         Some(address) => {
@@ -115,7 +124,9 @@ pub async fn serve(
     let address = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
-    let gateway = Arc::new(Gateway::new(Arc::new(backend), shutdown.child_token()));
+    let stopping = shutdown.child_token();
+    let gateway = Arc::new(Gateway::new(Arc::new(backend), options.policy, stopping));
+    let http = http.map(|listener| (listener, options.tls));
     let stopped = tokio::spawn(run(gateway, http, control, path, shutdown));
     Ok(Running {
         http: address,
@@ -125,7 +136,7 @@ pub async fn serve(
 
 async fn run(
     gateway: Arc<Gateway>,
-    http: Option<TcpListener>,
+    http: Option<(TcpListener, Option<Arc<Tls>>)>,
     control: UnixListener,
     path: PathBuf,
     shutdown: CancellationToken,
@@ -133,7 +144,7 @@ async fn run(
     let control = accept_control(Arc::clone(&gateway), control, shutdown.clone());
     let http = async {
         match http {
-            Some(listener) => accept_http(gateway, listener, shutdown.clone()).await,
+            Some((listener, tls)) => accept_http(gateway, listener, tls, shutdown.clone()).await,
             None => shutdown.cancelled().await,
         }
     };
@@ -149,8 +160,17 @@ fn remove_socket(path: &Path) {
     }
 }
 
-async fn accept_http(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept_http(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(gateway.policy().connections_max));
+    let crowd = Arc::new(Crowd::default());
+    let loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
     let mut connections = JoinSet::new();
     while let Some(permit) = place(&places, &mut connections, &shutdown).await {
         let accepted = tokio::select! {
@@ -158,19 +178,31 @@ async fn accept_http(gateway: Arc<Gateway>, listener: TcpListener, shutdown: Can
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(guest) = crowd.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "an address has too many connections");
+                    continue;
+                };
                 // Answers are whole when they are written; waiting to fill a packet only delays them.
                 let _ = stream.set_nodelay(true);
                 let stream = Stall::new(stream, WRITE_TIMEOUT);
-                let task = connection(
-                    Arc::clone(&gateway),
-                    stream,
-                    Door::Loopback,
-                    shutdown.clone(),
-                );
+                let door = Door::Http(Http {
+                    peer: peer.ip(),
+                    loopback,
+                    tls: tls.is_some(),
+                });
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor());
+                let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
                 connections.spawn(async move {
-                    task.await;
-                    drop(permit);
+                    let _held = (permit, guest);
+                    match acceptor {
+                        None => connection(gateway, stream, door, shutdown).await,
+                        Some(acceptor) => {
+                            if let Some(stream) = shake_hands(acceptor, stream).await {
+                                connection(gateway, stream, door, shutdown).await;
+                            }
+                        }
+                    }
                 });
             }
             Err(error) => accept_failed(&error).await,
@@ -178,6 +210,24 @@ async fn accept_http(gateway: Arc<Gateway>, listener: TcpListener, shutdown: Can
     }
     drop(listener);
     drain(connections).await;
+}
+
+/// Begins TLS; nothing when the client does not in time.
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    acceptor: TlsAcceptor,
+    stream: S,
+) -> Option<TlsStream<S>> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a client did not begin TLS");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a client took too long to begin TLS");
+            None
+        }
+    }
 }
 
 async fn accept_control(

@@ -64,6 +64,8 @@ async fn setup() -> Setup {
     let options = ServeOptions {
         http,
         socket: socket.clone(),
+        policy: lode_gateway::policy::Policy::default(),
+        tls: None,
     };
     let backend = Home(Reads::new(home.store.clone()));
     let running = serve(backend, options, CancellationToken::new())

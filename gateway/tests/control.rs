@@ -97,6 +97,8 @@ async fn setup() -> Setup {
     let options = ServeOptions {
         http: Some("127.0.0.1:0".parse().unwrap()),
         socket: socket.clone(),
+        policy: lode_gateway::policy::Policy::default(),
+        tls: None,
     };
     let running = serve(double.clone(), options, shutdown.clone())
         .await
@@ -221,6 +223,8 @@ async fn an_address_that_others_reach_is_refused() {
     let options = ServeOptions {
         http: Some("0.0.0.0:0".parse().unwrap()),
         socket: home.path().join("control.sock"),
+        policy: lode_gateway::policy::Policy::default(),
+        tls: None,
     };
     let error = serve(Double::new(home.path()), options, CancellationToken::new())
         .await

@@ -83,6 +83,8 @@ async fn setup_with(origins: usize, change: impl FnOnce(&mut NodeOptions)) -> Se
     let options = ServeOptions {
         http: Some("127.0.0.1:0".parse().unwrap()),
         socket: folder.path().join("control.sock"),
+        policy: lode_gateway::policy::Policy::default(),
+        tls: None,
     };
     let running = serve(node.clone(), options, stop.clone()).await.unwrap();
     Setup {

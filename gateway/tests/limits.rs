@@ -12,7 +12,8 @@ use hyper::Method;
 use lode_gateway::{
     Running, ServeOptions,
     control::{Backend, Run},
-    limits::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX},
+    limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX},
+    policy::Policy,
     serve,
 };
 use lode_node::{EventSink, command::Command, read::Reads};
@@ -22,6 +23,9 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_util::sync::CancellationToken;
+
+/// Connections at a time; the usual number takes more open files than a test may have.
+const CONNECTIONS: usize = 64;
 
 /// Serves an empty home; takes no commands.
 struct Home(Reads);
@@ -42,6 +46,11 @@ async fn setup() -> (SocketAddr, Running, tempfile::TempDir) {
     let options = ServeOptions {
         http: Some("127.0.0.1:0".parse().unwrap()),
         socket: folder.path().join("control.sock"),
+        policy: Policy {
+            connections_max: CONNECTIONS,
+            ..Policy::default()
+        },
+        tls: None,
     };
     let running = serve(Home(Reads::new(store)), options, CancellationToken::new())
         .await
@@ -97,7 +106,7 @@ async fn a_head_with_too_many_or_too_long_headers_is_refused() {
 async fn a_connection_past_the_limit_waits_for_a_place() {
     let (address, _running, _folder) = setup().await;
     let mut open = Vec::new();
-    for _ in 0..CONNECTIONS_MAX {
+    for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

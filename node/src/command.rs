@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tokens::Power;
+
 /// One request to the node that holds the home. Paths are absolute.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -86,6 +88,12 @@ pub enum Command {
     VariantMake { name: String, from: Vec<String> },
     /// Compares groups of a kept variant, chosen at random, with what the recipe makes.
     VariantCheck(VariantCheck),
+    /// Makes a token for programs that ask over HTTP.
+    TokenCreate(TokenCreate),
+    /// Lists tokens.
+    TokenLs,
+    /// Removes the token of this name or id; without one, all, and with them that tokens rule.
+    TokenRemove { name: Option<String> },
     /// Says what the node is doing: peers, rates, downloads, disk.
     Status,
     /// Checks the home; with `rebuild`, makes the index anew from the logs and sidecars.
@@ -169,6 +177,20 @@ pub struct VariantCheck {
     pub from: Vec<String>,
     /// Groups of 16 KiB to compare.
     pub groups: u32,
+}
+
+/// `lode token create`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenCreate {
+    /// What it is called; its id when absent.
+    pub name: Option<String>,
+    /// What it is for.
+    pub scope: Power,
+    /// Globs of models; all models when empty.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// How long it holds; for ever when absent.
+    pub expires_seconds: Option<u64>,
 }
 
 /// Something that happened on the way to the [`Reply`]. For people and progress bars.
@@ -321,6 +343,10 @@ pub enum Outcome {
     },
     /// [`Command::Pause`] and [`Command::Resume`]: the pulls that it was about.
     Paused { names: Vec<String>, paused: bool },
+    /// [`Command::TokenCreate`]: the text of the token, which is shown this once.
+    TokenMade { token: String, row: TokenRow },
+    /// [`Command::TokenLs`], and what [`Command::TokenRemove`] removed; and whether tokens rule over HTTP.
+    Tokens { tokens: Vec<TokenRow>, rule: bool },
     /// [`Command::Status`].
     Status(Box<Status>),
     /// [`Command::Doctor`].
@@ -441,6 +467,25 @@ pub struct VariantRow {
     pub disagree: bool,
     /// Why it cannot be made.
     pub refused: Option<String>,
+}
+
+/// One token of the home.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// What it is called.
+    pub name: String,
+    /// Names it without giving it away.
+    pub id: String,
+    /// What it is for.
+    pub scope: Power,
+    /// Globs of models.
+    pub models: Vec<String>,
+    /// When it was made.
+    pub created: u64,
+    /// When it ends; never when absent.
+    pub expires: Option<u64>,
+    /// Whether that was before now.
+    pub expired: bool,
 }
 
 /// One tensor of a version.

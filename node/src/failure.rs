@@ -89,6 +89,7 @@ failure_from! {
     lode_store::tree::ChunkListError,
     lode_store::tree::TreeError,
     crate::keys::KeyError,
+    crate::tokens::TokenError,
 }
 
 impl From<lode_store::index::IndexError> for Failure {

@@ -24,6 +24,7 @@ mod remove;
 mod resolve;
 mod share;
 mod status;
+pub mod tokens;
 pub mod variants;
 
 pub use events::{EventSink, JobGuard, Jobs};

@@ -22,7 +22,9 @@ use crate::{
     network::{Network, NetworkOptions},
     publisher, pull, push,
     read::Reads,
-    refs, remove, resolve, share, status, variants,
+    refs, remove, resolve, share, status,
+    tokens::{self, Tokens},
+    variants,
 };
 
 /// How a home is opened.
@@ -46,6 +48,7 @@ pub struct Node {
 struct Inner {
     home: PathBuf,
     reads: Reads,
+    tokens: Arc<Tokens>,
     options: NodeOptions,
     network: OnceCell<Network>,
     fetching: Arc<Fetching>,
@@ -68,9 +71,11 @@ impl Node {
         let store = Store::open(home, store_options)?;
         // Files of variants that were on their way into the store when a node was killed.
         variants::discard_temporary(home);
+        let tokens = Tokens::open(store.clone())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 home: home.to_owned(),
+                tokens: Arc::new(tokens),
                 reads: Reads::new(store),
                 options,
                 network: OnceCell::new(),
@@ -95,6 +100,11 @@ impl Node {
     /// What the home holds, by name.
     pub fn reads(&self) -> &Reads {
         &self.inner.reads
+    }
+
+    /// The tokens of the home.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.inner.tokens
     }
 
     /// The options that the node was opened with.
@@ -269,6 +279,9 @@ fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcom
         Command::Doctor { rebuild } => check::doctor(node, rebuild, events),
         Command::Alias { alias, key } => publisher::alias(node, alias.as_deref(), key.as_deref()),
         Command::Key { create } => publisher::key(node, create),
+        Command::TokenCreate(asked) => tokens::command::create(node, &asked),
+        Command::TokenLs => Ok(tokens::command::list(node)),
+        Command::TokenRemove { name } => tokens::command::remove(node, name.as_deref()),
         Command::Push(_)
         | Command::Pull(_)
         | Command::Ls { .. }

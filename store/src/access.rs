@@ -4,7 +4,7 @@
 //! A model is private until its publisher says otherwise. A model that the caller may not read and one
 //! that is not here get the same answer, [`Grant::None`].
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::capability::Capability;
 use crate::identity::glob_matches;
@@ -33,7 +33,7 @@ pub enum Caller {
         capabilities: Vec<Capability>,
     },
     /// A client with a token.
-    Token(TokenScopes),
+    Token(Arc<TokenScopes>),
     /// Anyone else.
     Anonymous,
 }

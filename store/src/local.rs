@@ -12,6 +12,8 @@
 //! | `peer/NODE` | DAG-CBOR: its addresses, whether a ticket named it, when it was last seen |
 //! | `cap/PUBLISHER/MODEL` | a signed capability |
 //! | `shown/PUBLISHER/MODEL` | node keys of the peers that it may be shown to, 32 bytes each |
+//! | `token/ID` | DAG-CBOR: the hash of a token's text, and what it is for |
+//! | `tokens/rule` | empty: there has been a token, so tokens rule over HTTP |
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

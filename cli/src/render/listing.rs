@@ -1,13 +1,13 @@
-//! Tables of models, files, tensors, refs and aliases.
+//! Tables of models, files, tensors, refs, aliases and tokens.
 
 use std::collections::BTreeMap;
 
-use lode_node::command::{AliasRow, FileRow, ModelRow, RefRow, TensorRow, VariantRow};
+use lode_node::command::{AliasRow, FileRow, ModelRow, RefRow, TensorRow, TokenRow, VariantRow};
 
 use super::Text;
 use crate::style::Side::{Left, Right};
 use crate::style::{Style, Table, clean, short};
-use crate::units::{ago, count, plural, size};
+use crate::units::{ago, count, plural, size, utc};
 
 pub(super) fn models(models: &[ModelRow], style: Style, now: u64) -> Text {
     if models.is_empty() {
@@ -205,6 +205,63 @@ pub(super) fn aliases(aliases: &[AliasRow], style: Style) -> Text {
         table.row([row.alias.clone(), row.publisher.clone(), own.to_owned()]);
     }
     Text::result(table.text(style))
+}
+
+/// A token that was made: its text is the result, and shown nowhere else.
+pub(super) fn token(token: &str, row: &TokenRow) -> Text {
+    let name = clean(&row.name);
+    Text {
+        result: format!("{token}\n"),
+        note: format!(
+            "token {name} is shown this once; from now on HTTP wants tokens, `lode token rm {name}` removes it\n"
+        ),
+    }
+}
+
+pub(super) fn tokens(tokens: &[TokenRow], rule: bool, style: Style, now: u64) -> Text {
+    if tokens.is_empty() {
+        let text = match rule {
+            true => "no tokens left: over HTTP, public models alone are read\n",
+            false => "no tokens yet: HTTP on loopback acts as the owner\n",
+        };
+        return Text::note(text.to_owned());
+    }
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("SCOPE", Left),
+        ("MODELS", Left),
+        ("MADE", Right),
+        ("EXPIRES", Left),
+        ("ID", Left),
+    ]);
+    for row in tokens {
+        let expires = match row.expires {
+            None => "never".to_owned(),
+            Some(_) if row.expired => "expired".to_owned(),
+            Some(end) => utc(end),
+        };
+        table.row([
+            row.name.clone(),
+            row.scope.as_str().to_owned(),
+            row.models.join(" "),
+            ago(row.created, now),
+            expires,
+            row.id.clone(),
+        ]);
+    }
+    Text::result(table.text(style))
+}
+
+pub(super) fn tokens_removed(tokens: &[TokenRow], rule: bool) -> Text {
+    let names: Vec<_> = tokens.iter().map(|row| clean(&row.name)).collect();
+    let mut note = match names.is_empty() {
+        true => "there was no token\n".to_owned(),
+        false => format!("removed {}\n", names.join(", ")),
+    };
+    if !rule {
+        note.push_str("HTTP on loopback acts as the owner again\n");
+    }
+    Text::note(note)
 }
 
 /// How much of a size is held: `all`, `none`, or the bytes.

@@ -1,7 +1,7 @@
 //! Whose token a request carries.
 
 use hyper::{StatusCode, header::AUTHORIZATION};
-use lode_node::command::FailureKind;
+use lode_node::{command::FailureKind, tokens::Power};
 use lode_store::access::Caller;
 use serde_json::json;
 
@@ -13,7 +13,8 @@ use crate::{
 
 /// `GET /api/whoami-v2`
 pub(super) async fn whoami(reader: Reader, request: Request) -> Answer {
-    if !matches!(reader.caller(), Caller::Owner) || !request.headers.contains_key(AUTHORIZATION) {
+    if matches!(reader.caller(), Caller::Anonymous) || !request.headers.contains_key(AUTHORIZATION)
+    {
         let message = "Invalid username or password.";
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
@@ -21,8 +22,16 @@ pub(super) async fn whoami(reader: Reader, request: Request) -> Answer {
             message,
         ));
     }
-    let name = "owner";
-    let token = json!({ "displayName": "lode", "role": "write" });
+    // Until there is a token, whatever is sent is the owner's.
+    let (name, role) = reader.token().map_or(("owner", "write"), |token| {
+        let role = if token.power == Power::Read {
+            "read"
+        } else {
+            "write"
+        };
+        (token.name.as_str(), role)
+    });
+    let token = json!({ "displayName": name, "role": role });
     let shown = json!({
         "type": "user",
         "name": name,

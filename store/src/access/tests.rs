@@ -77,7 +77,7 @@ fn private_and_absent_answer_alike() {
     for caller in [
         Caller::Anonymous,
         peer(vec![]),
-        Caller::Token(token("x*", true)),
+        Caller::Token(token("x*", true).into()),
     ] {
         for root in [None, Some(2), Some(7)] {
             assert_eq!(ask(&caller, "closed", root), ask(&caller, "absent", root));
@@ -95,7 +95,7 @@ fn what_is_public_is_read_by_everyone_and_changed_by_none() {
     for caller in [
         Caller::Anonymous,
         peer(vec![]),
-        Caller::Token(token("x*", true)),
+        Caller::Token(token("x*", true).into()),
     ] {
         assert_eq!(ask(&caller, "open", None), Grant::Read);
         assert_eq!(ask(&caller, "open", Some(1)), Grant::Read);
@@ -111,7 +111,7 @@ fn a_private_version_is_not_read_in_the_name_of_a_public_model() {
     for caller in [
         Caller::Anonymous,
         peer(vec![]),
-        Caller::Token(token("open", true)),
+        Caller::Token(token("open", true).into()),
     ] {
         assert_eq!(ask(&caller, "open", Some(2)), Grant::None);
     }
@@ -142,7 +142,7 @@ fn a_capability_grants_its_scope_until_it_ends() {
 
 #[test]
 fn a_token_grants_what_its_scopes_say() {
-    let ask_with = |token: TokenScopes, root| ask(&Caller::Token(token), "closed", root);
+    let ask_with = |token: TokenScopes, root| ask(&Caller::Token(token.into()), "closed", root);
     assert_eq!(ask_with(token("clo*", false), None), Grant::Read);
     assert_eq!(ask_with(token("*", true), Some(2)), Grant::Write);
     assert_eq!(
