@@ -1,4 +1,5 @@
-//! What a request's head makes the gateway parse itself: path, query, conditions, host and origin.
+//! What a request's head makes the gateway parse itself: path, query, conditions, host and origin;
+//! and a form.
 #![no_main]
 
 use hyper::{
@@ -8,6 +9,7 @@ use hyper::{
 use libfuzzer_sys::fuzz_target;
 use lode_gateway::{
     condition::Etag,
+    dialect::Dialect,
     guard::{Door, check},
     target::{Target, encode_segment},
 };
@@ -26,6 +28,16 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(encoded) = Target::parse(&again, None) {
             assert_eq!(encoded.segments(), target.segments());
         }
+        let query = target.query_text();
+        assert!(query.is_ascii() && !query.contains(['\r', '\n', ' ']));
+        if let Ok(encoded) = Target::parse("/", query.strip_prefix('?')) {
+            assert_eq!(encoded.query_text(), query);
+        }
+        let _ = Dialect::of(path);
+    }
+    if let Ok(form) = std::str::from_utf8(line(6)) {
+        let pairs = Target::parse_form(form, 8);
+        assert!(pairs.is_ok_and(|pairs| pairs.len() <= 8) || !form.is_empty());
     }
     let mut headers = HeaderMap::new();
     for (name, at) in [(HOST, 2), (ORIGIN, 3), (IF_NONE_MATCH, 4), (IF_RANGE, 5)] {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use hyper::{
     StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
-        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
+        RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use lode_node::command::{Failure, FailureKind};
@@ -72,6 +72,14 @@ impl Problem {
     pub fn stopping() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, FailureKind::Failed, "the node is stopping")
+    }
+
+    /// 307: the same request is answered at another path, given as it stands in an address.
+    pub fn moved(location: &str) -> Self {
+        let status = StatusCode::TEMPORARY_REDIRECT;
+        let message = format!("this is at {location}");
+        let location = HeaderValue::from_str(location).expect("an encoded path is ASCII");
+        Self::new(status, FailureKind::Usage, message).with(LOCATION, location)
     }
 
     /// 405, with what is allowed.

@@ -34,8 +34,15 @@ pub enum Dialect {
 
 /// The Hub's code of a failure, which its clients turn into exceptions.
 pub(crate) const X_ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+/// The commit that an answer is about.
+pub(crate) const X_REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 /// The message again, since an answer to `HEAD` has no body.
 pub(crate) const X_ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
+
+/// The Hub's codes of what is not there.
+pub(crate) const REPO_NOT_FOUND: &str = "RepoNotFound";
+pub(crate) const REVISION_NOT_FOUND: &str = "RevisionNotFound";
+pub(crate) const ENTRY_NOT_FOUND: &str = "EntryNotFound";
 
 impl Dialect {
     /// The dialect of a path, encoded or not: its first segment decides.
@@ -81,7 +88,7 @@ impl Dialect {
                 let mut response = answer::json(status, &json!({ "error": failure.message }));
                 let absent = failure.kind == FailureKind::NotFound && self == Self::Hub;
                 let headers = response.headers_mut();
-                if let Some(code) = code.or(absent.then_some("RepoNotFound")) {
+                if let Some(code) = code.or(absent.then_some(REPO_NOT_FOUND)) {
                     headers.insert(X_ERROR_CODE, HeaderValue::from_static(code));
                 }
                 headers.insert(X_ERROR_MESSAGE, header_text(&failure.message));
@@ -147,12 +154,12 @@ mod tests {
                 (status, &body["error"]),
                 (404, &json!("there is no modèle"))
             );
-            assert_eq!(headers[X_ERROR_CODE], "RepoNotFound");
+            assert_eq!(headers[X_ERROR_CODE], REPO_NOT_FOUND);
             assert_eq!(headers[X_ERROR_MESSAGE], "there is no mod?le");
         }
-        let coded = absent().code("EntryNotFound");
+        let coded = absent().code(ENTRY_NOT_FOUND);
         let (_, headers, _) = shown("/a/b/resolve/main/c", coded).await;
-        assert_eq!(headers[X_ERROR_CODE], "EntryNotFound");
+        assert_eq!(headers[X_ERROR_CODE], ENTRY_NOT_FOUND);
         let (_, _, body) = shown("/v2/a/b/manifests/c", absent().code("MANIFEST_UNKNOWN")).await;
         assert_eq!(body["errors"][0]["code"], "MANIFEST_UNKNOWN");
         let (_, _, body) = shown("/v2/a/b/tags/list", absent()).await;

@@ -11,6 +11,7 @@ pub mod control;
 mod cors;
 mod crowd;
 pub mod dialect;
+mod file;
 pub mod gateway;
 pub mod guard;
 mod hub;

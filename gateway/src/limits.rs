@@ -96,5 +96,20 @@ pub const RETRY_AFTER_SECONDS: u32 = 5;
 /// Longest text of a failure that a header repeats, in bytes.
 pub const ERROR_HEADER_BYTES_MAX: usize = 256;
 
+/// Most rows in one page of a list of the Hub's dialect. llama.cpp reads the first page of a tree alone.
+pub const HUB_ROWS_MAX: usize = 10_000;
+
+/// Most models in one page of the Hub's list, and most commits.
+pub const HUB_PAGE_MAX: usize = 1000;
+
+/// Most paths that one request asks about.
+pub const HUB_PATHS_MAX: usize = 10_000;
+
+/// Most bytes of such a request's body.
+pub const HUB_PATHS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most links of a version that are followed to list where they lead. Further ones are left out.
+pub const HUB_LINKS_MAX: usize = 256;
+
 /// How long figures about the store are served again before they are taken anew.
 pub const STORE_FIGURES_AGE_MAX: Duration = Duration::from_secs(5);

@@ -93,11 +93,6 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Lower-case hex digits.
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
-}
-
 /// A list of any length: `{"version","tree",KEY:[rows]}`, made while it is sent.
 fn json_list(
     version: &OpenVersion,

@@ -32,6 +32,7 @@ use lode_store::{
 
 use crate::{
     answer::Problem,
+    dialect::{REPO_NOT_FOUND, REVISION_NOT_FOUND},
     gateway::Gateway,
     kept::{Kept, Whose},
     route::Params,
@@ -85,10 +86,14 @@ struct Asked {
 
 impl Asked {
     fn model(params: &Params) -> Self {
+        Self::named(params.get("publisher"), params.get("model"), None)
+    }
+
+    fn named(publisher: &str, model: &str, rev: Option<&str>) -> Self {
         Self {
-            publisher: params.get("publisher").to_owned(),
-            model: params.get("model").to_owned(),
-            rev: None,
+            publisher: publisher.to_owned(),
+            model: model.to_owned(),
+            rev: rev.map(str::to_owned),
             variant: None,
         }
     }
@@ -248,12 +253,68 @@ impl Reader {
     /// 404 when nobody has it or the caller may not see it; 503 when its documents are nowhere to be had.
     pub async fn version(&self, params: &Params) -> Result<OpenVersion, Problem> {
         let asked = Asked::version(params);
-        let mut version = self.stored_version(&asked).await?;
-        if let Some(name) = &asked.variant {
-            let recipe = variants::recipe(name, &version.tree)?;
-            version.variant = Some(version.opener().variant(recipe).await?);
+        let version = self.stored_version(&asked).await?;
+        match &asked.variant {
+            Some(name) => version.of_variant(name).await,
+            None => Ok(version),
         }
-        Ok(version)
+    }
+
+    /// The model of this name, if it is here.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn model_here(
+        &self,
+        publisher: &str,
+        model: &str,
+    ) -> Result<Option<OpenModel>, Problem> {
+        self.find_model(&Asked::named(publisher, model, None)).await
+    }
+
+    /// The model of this name, that known peers are asked for.
+    ///
+    /// # Errors
+    /// The store cannot be read; 503 when too much is being searched for.
+    pub(crate) async fn model_elsewhere(
+        &self,
+        publisher: &str,
+        model: &str,
+    ) -> Result<Option<OpenModel>, Problem> {
+        let asked = Asked::named(publisher, model, None);
+        match self.learn(&asked).await? {
+            true => self.find_model(&asked).await,
+            false => Ok(None),
+        }
+    }
+
+    /// The version that the first of `revs` names which names one: here if one of them does, else at peers.
+    ///
+    /// # Errors
+    /// 404 when none does or the caller may not see it; 503 when its documents are nowhere to be had.
+    pub(crate) async fn first_version(
+        &self,
+        publisher: &str,
+        model: &str,
+        revs: &[&str],
+    ) -> Result<OpenVersion, Problem> {
+        let asked = |rev: &&str| Asked::named(publisher, model, Some(rev));
+        let all: Vec<Asked> = revs.iter().map(asked).collect();
+        let mut lacking = absent_model(&self.caller, publisher, model);
+        for asked in &all {
+            match self.find_version(asked).await? {
+                Ok(found) => return Ok(found),
+                Err(problem) => lacking = problem,
+            }
+        }
+        for asked in &all {
+            if self.learn(asked).await?
+                && let Ok(found) = self.find_version(asked).await?
+            {
+                return Ok(found);
+            }
+        }
+        Err(lacking)
     }
 
     async fn stored_version(&self, asked: &Asked) -> Result<OpenVersion, Problem> {
@@ -514,9 +575,29 @@ impl OpenVersion {
         &self.fork
     }
 
+    /// A variant of it, by its name.
+    ///
+    /// # Errors
+    /// 404 for one that there is not, and as [`Opener::variant`].
+    pub async fn of_variant(mut self, name: &str) -> Result<Self, Problem> {
+        let recipe = variants::recipe(name, &self.tree)
+            .map_err(|failure| Problem::from(failure).code(REVISION_NOT_FOUND))?;
+        self.variant = Some(self.opener().variant(recipe).await?);
+        Ok(self)
+    }
+
     /// The variant of it that was asked for, if one was.
     pub fn variant(&self) -> Option<&Arc<VariantAt>> {
         self.variant.as_ref()
+    }
+
+    /// It and what came before it, as far as that is here: each before its parents, else the youngest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn history(&self) -> Result<Vec<VersionId>, Problem> {
+        let (reads, id) = (self.model.reader.reads.clone(), self.id());
+        blocking(move || Ok(reads.log(id))).await
     }
 
     /// Opens its variants.
@@ -618,7 +699,7 @@ fn split_variant(rev: &str) -> (&str, Option<&str>) {
 pub(crate) fn absent_model(caller: &Caller, publisher: &str, model: &str) -> Problem {
     let cut = |text: &str| text.chars().take(100).collect::<String>();
     let name = format!("{}/{}", cut(publisher), cut(model));
-    match caller {
+    let problem = match caller {
         Caller::Anonymous => Problem::new(
             StatusCode::UNAUTHORIZED,
             FailureKind::NotFound,
@@ -627,12 +708,14 @@ pub(crate) fn absent_model(caller: &Caller, publisher: &str, model: &str) -> Pro
         .advise("send a token of this node, if you have one"),
         _ => Problem::not_found(format!("there is no model {name} here"))
             .advise("/lode/v1/models lists those that there are"),
-    }
+    };
+    problem.code(REPO_NOT_FOUND)
 }
 
-fn absent_version(rev: &str) -> Problem {
+pub(crate) fn absent_version(rev: &str) -> Problem {
     let rev: String = rev.chars().take(100).collect();
     Problem::not_found(format!("this model has no branch, tag or version {rev:?}"))
+        .code(REVISION_NOT_FOUND)
 }
 
 #[cfg(test)]

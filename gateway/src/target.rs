@@ -56,21 +56,9 @@ impl Target {
             }
             segments.push(decode(segment, Plus::Kept)?);
         }
-        let mut pairs = Vec::new();
-        for pair in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
-            if pairs.len() == QUERY_PAIRS_MAX {
-                return Err(TargetError::TooMany);
-            }
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            pairs.push((decode(key, Plus::Space)?, decode(value, Plus::Space)?));
-        }
         Ok(Self {
             segments,
-            query: pairs,
+            query: Self::parse_form(query.unwrap_or_default(), QUERY_PAIRS_MAX)?,
         })
     }
 
@@ -86,6 +74,51 @@ impl Target {
             .find(|(k, _)| k == key)
             .map(|(_, value)| value.as_str())
     }
+
+    /// The values of all pairs with this key.
+    pub fn queries<'t>(&'t self, key: &'t str) -> impl Iterator<Item = &'t str> {
+        let pairs = self.query.iter().filter(move |(k, _)| k == key);
+        pairs.map(|(_, value)| value.as_str())
+    }
+
+    /// The pairs as they stand in an address, after a `?` if there are any.
+    pub fn query_text(&self) -> String {
+        pairs_text(self.query.iter().map(|(key, value)| (&key[..], &value[..])))
+    }
+
+    /// The same with one pair more, in place of those with its key.
+    pub fn query_with(&self, key: &str, value: &str) -> String {
+        let others = self.query.iter().filter(|(k, _)| k != key);
+        let others = others.map(|(key, value)| (&key[..], &value[..]));
+        pairs_text(others.chain([(key, value)]))
+    }
+
+    /// The pairs of a form (`application/x-www-form-urlencoded`), at most `pairs_max`.
+    ///
+    /// # Errors
+    /// There are more, or one does not decode.
+    pub fn parse_form(text: &str, pairs_max: usize) -> Result<Vec<(String, String)>, TargetError> {
+        let mut pairs = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            if pairs.len() == pairs_max {
+                return Err(TargetError::TooMany);
+            }
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            pairs.push((decode(key, Plus::Space)?, decode(value, Plus::Space)?));
+        }
+        Ok(pairs)
+    }
+}
+
+fn pairs_text<'p>(pairs: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    let mut text = String::new();
+    for (key, value) in pairs {
+        text.push(if text.is_empty() { '?' } else { '&' });
+        text.push_str(&encode_segment(key));
+        text.push('=');
+        text.push_str(&encode_segment(value));
+    }
+    text
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,6 +217,11 @@ mod tests {
         assert_eq!(target.query("name"), Some("a&b c"));
         assert_eq!(target.query("flag"), Some(""));
         assert_eq!(target.query("none"), None);
+        assert_eq!(target.queries("name").collect::<Vec<_>>(), ["a&b c", "z"]);
+        let text = target.query_text();
+        assert_eq!(text, "?rows=1..2&name=a%26b%20c&flag=&name=z");
+        assert_eq!(Target::parse("/", text.strip_prefix('?')).unwrap(), target);
+        assert_eq!(target.query_with("name", "b"), "?rows=1..2&flag=&name=b");
     }
 
     #[test]

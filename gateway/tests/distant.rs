@@ -545,3 +545,44 @@ async fn a_model_that_was_removed_is_not_brought_back_by_a_reader() {
     assert_eq!(listed["models"].as_array().unwrap().len(), 0);
     setup.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_the_hub_get_heads_without_bytes_and_bytes_from_a_peer() {
+    let mut setup = setup(1).await;
+    let publisher = setup.home.publisher;
+    setup
+        .node
+        .store()
+        .local_set("alias/acme", publisher.as_bytes())
+        .unwrap();
+    setup.origins[0].gate.let_pass(0);
+    let commit = setup.version.to_hex()[..40].to_owned();
+    let path = format!("/acme/tiny/resolve/{commit}/big.bin");
+    let head = async |path: &str| over_http(setup.address, Method::HEAD, path, &[]).await;
+    let branch = head("/acme/tiny/resolve/main/big.bin").await;
+    assert_eq!(branch.status(), 307, "the model was not here before");
+    assert_eq!(branch.header("location"), Some(&path[..]));
+    let known = head(&path).await;
+    assert_eq!(known.status(), 200);
+    let length = BIG_BYTES.to_string();
+    assert_eq!(known.header("x-linked-size"), Some(&length[..]));
+    assert_eq!(setup.figures().requests, 0, "a head needs no bytes");
+    setup.origins[0].gate.open();
+    let (status, bytes) = setup
+        .bytes(&path, &[("range", "bytes=9000000-9000999")])
+        .await;
+    assert!(status == 206 && bytes == setup.big[9_000_000..9_001_000]);
+    let mut list = setup
+        .get("/api/models/acme/tiny/tree/v1?recursive=true", &[])
+        .await;
+    assert_eq!(list.json().await.as_array().unwrap().len(), 7);
+    setup.origins[0].leave().await;
+    let mut gone = setup.get(&path, &[]).await;
+    assert_eq!((gone.status(), gone.header("x-error-code")), (503, None));
+    assert!(gone.header("retry-after").is_some());
+    assert!(gone.json().await["error"].is_string());
+    assert_eq!(head(&path).await.status(), 200);
+    let (status, _) = setup.bytes("/acme/tiny/resolve/v1/none", &[]).await;
+    assert_eq!(status, 404);
+    setup.end().await;
+}

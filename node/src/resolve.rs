@@ -39,7 +39,13 @@ pub(crate) fn version(node: &Node, name: &NameRev) -> Result<Found, Failure> {
         return Ok(base);
     };
     let recipe = variants::recipe(variant, &*tree(node, base.id)?)?;
-    let claims = kept::claims(node, &base.publisher, &base.model, &base.id, &recipe)?;
+    let claims = kept::claims(
+        node.store(),
+        &base.publisher,
+        &base.model,
+        &base.id,
+        &recipe,
+    )?;
     let own = claims.own.ok_or_else(|| {
         Failure::not_found(format!(
             "no bytes of {name} are kept here: it is made when it is read"

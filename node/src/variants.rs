@@ -20,12 +20,13 @@ mod write;
 
 use std::fmt;
 
-use lode_quantize::{MakeError, Recipe, RecipeError, variant::LayoutError};
+use lode_quantize::{MakeError, RecipeError, variant::LayoutError};
 use lode_store::{TreeId, tree::Tree};
 
 use crate::command::{Failure, FailureKind};
 
 pub use blocks::Blocks;
+pub use lode_quantize::Recipe;
 pub use open::{Opener, VariantAt, VariantFileAt};
 pub(crate) use open::{Variants, variants};
 pub(crate) use pull::{VariantPull, discard_temporary};
@@ -65,6 +66,11 @@ impl fmt::Display for VariantId {
 /// There is none.
 pub fn recipe(name: &str, tree: &Tree) -> Result<Recipe, Failure> {
     Ok(Recipe::named(name, paths(tree))?)
+}
+
+/// Every recipe for a version with these files.
+pub fn recipes(tree: &Tree) -> Vec<Recipe> {
+    Recipe::all(paths(tree))
 }
 
 /// The paths that recipes are chosen by.

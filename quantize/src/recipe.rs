@@ -214,6 +214,19 @@ impl Recipe {
         self.method
     }
 
+    /// Whether it makes a GGUF file.
+    pub fn makes_gguf(&self) -> bool {
+        matches!(
+            self.method,
+            Method::GgufToGguf(_) | Method::SafetensorsToGguf(_)
+        )
+    }
+
+    /// The precision, without what tells it from one of another format: `q4_k_m`, `bf16`.
+    pub fn precision(&self) -> &'static str {
+        self.method.precision()
+    }
+
     /// Whether the source may itself be quantized.
     pub fn from_quantized(&self) -> bool {
         self.from_quantized

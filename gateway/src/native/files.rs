@@ -4,22 +4,20 @@ use std::sync::Arc;
 
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CONTENT_DISPOSITION, HeaderName, HeaderValue},
+    header::{CONTENT_DISPOSITION, HeaderName},
 };
-use lode_store::tree::Mode;
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::{hex, json_list, variants};
+use super::{json_list, variants};
 use crate::{
     answer::{Answer, Problem, json},
     condition::Etag,
     content::Content,
+    file::{absent, ascii, disposition, encode_path, hex, media_type},
     limits::CHUNK_ROWS_MAX,
-    reader::{OpenVersion, Reader},
+    reader::Reader,
     route::{Params, Request},
-    stored::OpenFile,
-    target::encode_segment,
 };
 
 /// Where a link points to.
@@ -90,7 +88,7 @@ async fn open(reader: &Reader, params: &Params) -> Result<Content, Problem> {
             return variants::content(&version, variant, at, None, rev, headers).await;
         }
     }
-    let (open, link) = find(&version, path).await?;
+    let (open, link) = version.find(path).await?;
     let file = open.file();
     let mut headers = HeaderMap::new();
     version.mark(&mut headers);
@@ -140,7 +138,7 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
         )
         .advise("leave out the `:VARIANT`: the chunks are those of the version's own files"));
     }
-    let (open, _) = find(&version, request.params.get("path")).await?;
+    let (open, _) = version.find(request.params.get("path")).await?;
     let file = open.file();
     let bound = |key: &str, absent: u64| match request.target.query(key) {
         None => Ok(absent),
@@ -173,126 +171,4 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
     let mut response = json(StatusCode::OK, &list);
     version.mark(response.headers_mut());
     Ok(response)
-}
-
-fn absent(path: &str) -> Problem {
-    Problem::not_found(format!("there is no file {path:?} in this version"))
-        .advise("its files are listed at ../files")
-}
-
-/// The most links that lead from one to the next.
-const LINKS_MAX: usize = 16;
-
-/// The file at `path`, and, when links lead there, where they lead.
-async fn find(version: &OpenVersion, path: &str) -> Result<(OpenFile, Option<String>), Problem> {
-    let mut path = path.to_owned();
-    let mut links = 0;
-    loop {
-        let Some(file) = version.tree().file(&path) else {
-            return Err(absent(&path));
-        };
-        let reader = version.reader(file.clone()).await?;
-        if file.mode != Mode::Link {
-            return Ok((reader, (links > 0).then_some(path)));
-        }
-        links += 1;
-        if links > LINKS_MAX {
-            return Err(Problem::not_found("links lead in a circle"));
-        }
-        let target = reader.read_all().await?;
-        path = follow(&path, &target)
-            .ok_or_else(|| Problem::not_found(format!("the link {path:?} leads nowhere")))?;
-    }
-}
-
-/// Where a link at `path` with this target leads, from the root of the version.
-fn follow(path: &str, target: &[u8]) -> Option<String> {
-    let target = std::str::from_utf8(target).ok()?;
-    let mut parts: Vec<&str> = path.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-/// The media type for a name, and whether a browser may show it.
-///
-/// Only types that cannot run in a browser: a model's files are not ours.
-pub(super) fn media_type(path: &str) -> (&'static str, bool) {
-    let extension = path
-        .rsplit_once('.')
-        .map(|(_, extension)| extension.to_ascii_lowercase());
-    match extension.as_deref() {
-        Some("json") => ("application/json", true),
-        Some("txt" | "md" | "jinja" | "py" | "yaml" | "yml" | "toml") => {
-            ("text/plain; charset=utf-8", true)
-        }
-        _ => ("application/octet-stream", false),
-    }
-}
-
-/// `Content-Disposition` (RFC 6266) with the file's own name.
-pub(super) fn disposition(path: &str, shown: bool) -> HeaderValue {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let plain: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-+ ".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    let kind = if shown { "inline" } else { "attachment" };
-    ascii(format!(
-        "{kind}; filename=\"{plain}\"; filename*=UTF-8''{}",
-        encode_segment(name)
-    ))
-}
-
-fn encode_path(path: &str) -> String {
-    path.split('/')
-        .map(encode_segment)
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// A header's value that is made of visible ASCII characters and spaces.
-pub(super) fn ascii(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("made of visible ASCII characters")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_followed_inside_the_version_alone() {
-        let follow = |path: &str, target: &str| follow(path, target.as_bytes());
-        assert_eq!(
-            follow("link", "config.json").as_deref(),
-            Some("config.json")
-        );
-        assert_eq!(follow("a/b/link", "../c/./d").as_deref(), Some("a/c/d"));
-        assert_eq!(follow("a/link", "../../etc/passwd"), None);
-        assert_eq!(super::follow("a", b"\xff"), None);
-    }
-
-    #[test]
-    fn names_of_any_script_are_kept() {
-        let value = disposition("a/naïve \"模\".txt", true);
-        let expected = "inline; filename=\"na_ve ___.txt\"; \
-                        filename*=UTF-8''na%C3%AFve%20%22%E6%A8%A1%22.txt";
-        assert_eq!(value.to_str().expect("ascii"), expected);
-        let (kind, shown) = media_type("page.HTML");
-        assert_eq!((kind, shown), ("application/octet-stream", false));
-    }
 }

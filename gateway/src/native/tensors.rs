@@ -10,11 +10,12 @@ use lode_node::read::{TensorAt, parse_rows};
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::{files::ascii, hex, json_list, variants};
+use super::{json_list, variants};
 use crate::{
     answer::{Answer, Problem},
     condition::Etag,
     content::Content,
+    file::{ascii, hex},
     reader::Reader,
     route::{Params, Request},
     stored::Window,

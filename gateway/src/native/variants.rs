@@ -7,12 +7,12 @@ use lode_node::variants::VariantAt;
 use lode_tensors::ByteRange;
 use serde::Serialize;
 
-use super::files::{disposition, media_type};
 use crate::{
     answer::{Answer, Problem, json},
     body::Source,
     condition::Etag,
     content::Content,
+    file::{disposition, media_type},
     reader::{OpenVersion, Reader},
     route::Request,
     stored::Window,

@@ -1,6 +1,6 @@
 //! What the access function asks of a home.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use lode_store::{PublisherId, VersionId, access::AccessView};
 
@@ -30,6 +30,31 @@ impl AccessView for Reads {
 }
 
 impl Reads {
+    /// A version and all that came before it, as far as it is held: each before its parents, else the
+    /// youngest first.
+    pub fn log(&self, from: VersionId) -> Vec<VersionId> {
+        let mut todo = BinaryHeap::new();
+        let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+        let mut add = |todo: &mut BinaryHeap<(u64, VersionId)>, id: VersionId| {
+            if seen.len() < VERSIONS_WALKED_MAX
+                && seen.insert(id)
+                && let Ok(version) = self.version(id)
+            {
+                todo.push((version.doc.time, id));
+            }
+        };
+        add(&mut todo, from);
+        while let Some((_, id)) = todo.pop() {
+            found.push(id);
+            if let Ok(version) = self.version(id) {
+                for parent in version.doc.parents {
+                    add(&mut todo, parent);
+                }
+            }
+        }
+        found
+    }
+
     /// These versions and all that came before them, as far as it is held.
     pub(super) fn history(&self, from: impl IntoIterator<Item = VersionId>) -> BTreeSet<VersionId> {
         let mut todo = VecDeque::from_iter(from);

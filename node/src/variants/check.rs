@@ -43,7 +43,8 @@ async fn run(node: &Node, request: &VariantCheck, events: &EventSink) -> Result<
     peers.take_records(node, &publisher, model, events).await?;
     let claims = {
         let (model, base, recipe) = (model.to_owned(), found.id, at.recipe);
-        let claims = move |node: &Node| kept::claims(node, &publisher, &model, &base, &recipe);
+        let claims =
+            move |node: &Node| kept::claims(node.store(), &publisher, &model, &base, &recipe);
         node.blocking(claims).await?
     };
     let mut checked = Checked {

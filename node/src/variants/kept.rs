@@ -57,20 +57,20 @@ fn claim_ref(base: &VersionId, recipe: &Recipe) -> String {
 
 /// What is claimed to be a variant. Blocks.
 pub(crate) fn claims(
-    node: &Node,
+    store: &Store,
     publisher: &PublisherId,
     model: &str,
     base: &VersionId,
     recipe: &Recipe,
 ) -> Result<Claims, Failure> {
-    let own = node.store().local_get(&own_key(base, recipe))?;
+    let own = store.local_get(&own_key(base, recipe))?;
     let own = own.and_then(|value| VersionId::try_from(value.as_ref()).ok());
     // It may have been removed since.
     let own = match own {
-        Some(id) if node.store().local_get(&local::keep_key(&id))?.is_some() => Some(id),
+        Some(id) if store.local_get(&local::keep_key(&id))?.is_some() => Some(id),
         _ => None,
     };
-    let refs = node.store().ref_set(publisher, model)?;
+    let refs = store.ref_set(publisher, model)?;
     let publisher = refs.resolve(&claim_ref(base, recipe)).served();
     Ok(Claims { own, publisher })
 }

@@ -78,7 +78,8 @@ pub(crate) async fn list(node: &Node, name: &str) -> Result<Outcome, Failure> {
             continue;
         }
         let (publisher, model, id) = (found.publisher, found.model.clone(), found.id);
-        let claims = move |node: &Node| kept::claims(node, &publisher, &model, &id, &recipe);
+        let claims =
+            move |node: &Node| kept::claims(node.store(), &publisher, &model, &id, &recipe);
         let claims = node.blocking(claims).await?;
         let mut row = VariantRow {
             name: recipe.name(),

@@ -13,7 +13,7 @@ use lode_store::{
 };
 use lode_tensors::{ByteRange, Format};
 
-use super::{VariantId, limits, reader::VariantReader};
+use super::{VariantId, kept, limits, reader::VariantReader};
 use crate::{
     Node,
     command::Failure,
@@ -380,6 +380,29 @@ impl Opener {
             fetcher.file(self.of.clone(), Arc::clone(&self.tree), Arc::clone(&file))
         });
         Ok(Opened { file, remote })
+    }
+
+    /// The files of the variant as somebody made them whole and kept them: this home, or as the publisher
+    /// claims. Nothing where nobody did, or the list is not here.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn kept(&self, recipe: Recipe) -> Result<Option<Arc<Tree>>, Failure> {
+        let (reads, of) = (self.reads.clone(), self.of.clone());
+        blocking(move || {
+            let (store, base) = (reads.store(), &of.version);
+            let claims = kept::claims(store, &of.publisher, &of.model, base, &recipe);
+            let Some(id) = claims?.version() else {
+                return Ok(None);
+            };
+            let tree = reads.version(id).and_then(|kept| reads.tree(kept.doc.tree));
+            match tree {
+                Ok(tree) => Ok(Some(tree)),
+                Err(ReadError::NotHeld { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
     }
 
     /// Opens a file of a variant for one reader.

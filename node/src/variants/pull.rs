@@ -91,7 +91,8 @@ impl VariantPull<'_> {
     async fn claims(&self) -> Result<Claims, Failure> {
         let (publisher, model) = (self.publisher, self.model.to_owned());
         let (base, recipe) = (self.base, self.recipe);
-        let find = move |node: &Node| kept::claims(node, &publisher, &model, &base, &recipe);
+        let find =
+            move |node: &Node| kept::claims(node.store(), &publisher, &model, &base, &recipe);
         self.node.blocking(find).await
     }
 

@@ -136,7 +136,7 @@ async fn a_planted_byte_is_found_and_named_and_claims_that_disagree_are_shown() 
     assert_eq!(again.version, pulled.version);
     let base = resolve::base(&node, &"acme/tiny".parse().unwrap()).unwrap();
     let recipe = Recipe::named("q8_0", ["model.gguf"]).unwrap();
-    let claims = kept::claims(&node, &publisher, "tiny", &base.id, &recipe).unwrap();
+    let claims = kept::claims(node.store(), &publisher, "tiny", &base.id, &recipe).unwrap();
     assert!(claims.disagree(), "{claims:?}");
     let name = "acme/tiny".to_owned();
     let Outcome::Variants { variants, .. } = run(&node, Command::VariantLs { name }).await else {
