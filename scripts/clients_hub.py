@@ -1,0 +1,280 @@
+"""Clients of the Hub that read from a node whose models only a second node holds, unmodified. Each test is a
+function named by the promise that it holds.
+
+usage: clients_hub.py PATH_OF_LODE FOLDER_OF_VENVS [TEST]..
+
+A venv is named hub-VERSION and has huggingface_hub of that version.
+"""
+import http.client
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import gguf
+import numpy
+from safetensors.numpy import save_file
+
+LODE, VENVS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+HERE = pathlib.Path(__file__).resolve().parent
+VERSIONS = ["0.36.2", "1.33.0", "2.4.0"]
+TESTS, RUNNING = [], []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+class Home:
+    """One home and, once served, its node."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {**os.environ, "LODE_HOME": str(folder), "LODE_OFFLINE": "1"}
+        self.process = self.address = None
+
+    def lode(self, *arguments):
+        command = [LODE, *map(str, arguments)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def json(self, *arguments):
+        return json.loads(self.lode("--json", *arguments).splitlines()[-1])
+
+    def serve(self):
+        log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
+        command = [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        RUNNING.append(self.process)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, "serve ended"
+            if (self.folder / "control.sock").exists():
+                try:
+                    self.address = self.json("status").get("http")
+                except AssertionError:
+                    pass
+                if self.address:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError("serve did not come up")
+
+
+def tiny(folder):
+    """A folder like those on the Hub: shards with an index, a sub-folder, an empty file, an odd name, a large file."""
+    generator = numpy.random.default_rng(1)
+    folder.mkdir(parents=True)
+    shards, weight_map = {}, {}
+    for layer in range(4):
+        shard = f"model-{layer // 2 + 1:05}-of-00002.safetensors"
+        for part, shape in (("up", (512, 256)), ("down", (256, 512)), ("norm", (256,))):
+            name = f"model.layers.{layer}.{part}.weight"
+            shards.setdefault(shard, {})[name] = generator.standard_normal(shape).astype(numpy.float16)
+            weight_map[name] = shard
+    for shard, tensors in shards.items():
+        save_file(tensors, folder / shard, metadata={"format": "pt"})
+    size = sum(value.nbytes for tensors in shards.values() for value in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
+    (folder / "big.dat").write_bytes(random.Random(1).randbytes(11 << 20))
+    (folder / "empty").touch()
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "naïve 模型.txt").write_text("text\n" * 1000)
+    return folder
+
+
+def words(folder):
+    """A config and a tokenizer that transformers opens."""
+    folder.mkdir(parents=True)
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 128,
+        "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 3,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1, "b": 2}, "unk_token": "[UNK]"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def small(folder):
+    """A model of one GGUF file."""
+    folder.mkdir(parents=True)
+    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    weights = numpy.random.default_rng(2).standard_normal((512, 512)).astype(numpy.float16)
+    for layer in range(2):
+        writer.add_tensor(f"blk.{layer}.ffn_up.weight", weights)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder
+
+
+class Stage:
+    """A node that holds models, and one that holds none and knows the first; its address is where clients go."""
+
+    def __init__(self, work):
+        self.far, self.near = Home(work / "far"), Home(work / "near")
+        self.source = tiny(work / "tiny")
+        for name, folder in (("tiny", self.source), ("words", words(work / "words")), ("small", small(work / "small"))):
+            self.far.lode("push", folder, f"acme/{name}", "--tag", "v1", "--public", "-m", "the first")
+        self.plan = {"source": str(self.source), "work": str(work), "fp8": str(work / "fp8")}
+        self.plan["commit"] = self.far.json("show", "acme/tiny")["version"][:40]
+        made = self.far.lode("pull", "acme/small:q4_k_m", "--to", work / "q4_k_m")
+        made = pathlib.Path(made)
+        self.plan["q4_k_m"] = str(made if made.is_file() else next(made.rglob("*.gguf")))
+        self.far.lode("pull", "acme/tiny:fp8", "--to", work / "fp8")
+        self.far.serve()
+        ticket = self.far.lode("share", "acme/tiny")
+        self.near.lode("peers", "add", ticket)
+        self.near.lode("alias", "acme", self.far.json("key", "show")["publisher"])
+        self.near.serve()
+        self.plan_path = work / "plan.json"
+        self.plan_path.write_text(json.dumps(self.plan))
+
+    def ask(self, method, path, **headers):
+        """One request as it stands: redirections are not followed."""
+        connection = http.client.HTTPConnection(self.near.address, timeout=60)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def reads_of(version):
+    def check(work):
+        python = VENVS / f"hub-{version}/bin/python"
+        if not python.exists():
+            return f"no {python}: run scripts/setup"
+        stage = Stage(work)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment |= {
+            "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        command = [python, HERE / "hub_reads.py", stage.plan_path]
+        done = subprocess.run(command, env=environment, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, timeout=300)
+        print(done.stdout, end="")
+        assert done.returncode == 0
+
+    check.__name__ = f"huggingface_hub_{version}_reads_what_only_a_peer_holds"
+    return check
+
+
+for version in VERSIONS:
+    test(reads_of(version))
+
+
+@test
+def the_requests_of_llama_cpp_find_the_variant_that_was_asked_for(work):
+    # `llama-cli -hf acme/small-GGUF:Q4_K_M`, as common/hf-cache.cpp and common/download.cpp send them.
+    stage = Stage(work)
+    agent = {"User_Agent": "llama-cpp", "Accept": "application/json"}
+    status, _, body = stage.ask("GET", "/api/models/acme/small-GGUF/refs", **agent)
+    branches = json.loads(body)["branches"]
+    commit = next(branch["targetCommit"] for branch in branches if branch["name"] == "main")
+    assert status == 200 and len(commit) == 40
+    status, _, body = stage.ask("GET", f"/api/models/acme/small-GGUF/tree/{commit}?recursive=true", **agent)
+    assert status == 200
+    rows = [row for row in json.loads(body) if row["type"] == "file" and row["path"].lower().endswith("q4_k_m.gguf")]
+    assert len(rows) == 1 and len(rows[0]["lfs"]["oid"]) == 64, rows
+    path = f"/acme/small-GGUF/resolve/{commit}/{rows[0]['path']}"
+    status, headers, body = stage.ask("HEAD", path, **agent)
+    assert (status, body, headers["Accept-Ranges"]) == (200, b"", "bytes")
+    assert headers["ETag"].strip('"') == rows[0]["lfs"]["oid"]
+    assert int(headers["Content-Length"]) == rows[0]["size"] == pathlib.Path(stage.plan["q4_k_m"]).stat().st_size
+    status, _, body = stage.ask("GET", path, **agent)
+    assert status == 200 and body == pathlib.Path(stage.plan["q4_k_m"]).read_bytes()
+    # It resumes a file that it has the beginning of.
+    status, headers, rest = stage.ask("GET", path, Range="bytes=100000-", **agent)
+    assert status == 206 and rest == body[100000:]
+
+
+@test
+def the_requests_of_the_older_rust_client_read_size_and_commit_from_one_byte(work):
+    # hf-hub 0.3 to 0.5: a GET of the first byte, relative redirections followed by hand, then the rest.
+    stage = Stage(work)
+    path = "/acme/tiny/resolve/main/big.dat"
+    while True:
+        status, headers, body = stage.ask("GET", path, Range="bytes=0-0", User_Agent="unkown/None; hf-hub/0.5.0; rust/unknown")
+        if status not in (301, 302, 307, 308):
+            break
+        path = headers["Location"]
+        assert path.startswith("/")
+    data = (stage.source / "big.dat").read_bytes()
+    assert (status, body) == (206, data[:1]) and headers["Content-Range"] == f"bytes 0-0/{len(data)}"
+    assert headers["X-Repo-Commit"] == stage.plan["commit"] and headers["ETag"]
+    status, _, rest = stage.ask("GET", path, Range="bytes=5000000-")
+    assert status == 206 and rest == data[5000000:]
+
+
+@test
+def curl_follows_a_branch_to_its_bytes(work):
+    stage = Stage(work)
+    url = f"http://{stage.near.address}/acme/tiny/resolve/main/big.dat"
+    done = subprocess.run(["curl", "-sSfL", "-o", work / "found", url], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (work / "found").read_bytes() == (stage.source / "big.dat").read_bytes()
+
+
+@test
+def what_no_peer_has_now_is_asked_for_again_and_never_missing(work):
+    stage = Stage(work)
+    path = f"/acme/tiny/resolve/{stage.plan['commit']}/big.dat"
+    status, _, _ = stage.ask("HEAD", path)
+    assert status == 200
+    stage.far.process.send_signal(signal.SIGTERM)
+    stage.far.process.wait(timeout=30)
+    status, headers, _ = stage.ask("GET", path)
+    assert status == 503 and headers["Retry-After"] and not headers["X-Error-Code"], (status, headers)
+    status, headers, _ = stage.ask("HEAD", path)
+    assert status == 200, "a head needs no peer"
+
+
+def main():
+    passed = failed = skipped = 0
+    only = sys.argv[3:]
+    for function in TESTS:
+        if only and function.__name__ not in only:
+            continue
+        work = pathlib.Path(tempfile.mkdtemp(prefix="lode-hub-"))
+        started = time.monotonic()
+        try:
+            reason = function(work)
+        except Exception:
+            traceback.print_exc()
+            for log in sorted(work.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
+            failed += 1
+            verdict = "FAILED"
+        else:
+            skipped += bool(reason)
+            passed += not reason
+            verdict = f"SKIPPED: {reason}" if reason else "ok"
+        finally:
+            for process in RUNNING:
+                if process.poll() is None:
+                    process.kill()
+            RUNNING.clear()
+            shutil.rmtree(work, ignore_errors=True)
+        print(f"{function.__name__.replace('_', ' ')} .. {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(bool(failed))
+
+
+main()
