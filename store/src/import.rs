@@ -2,7 +2,8 @@
 //!
 //! Files are walked, hashed in one pass ([`crate::hashing`]) and stored while they are hashed. A large
 //! file whose chunks are mostly new becomes a whole container; of a small file, or one that is mostly
-//! here already, only the new chunks are added to a pack. With `in_place`, large files stay where they
+//! here already, only the new chunks are added to a pack. With `adopt`, such a large file is not copied but becomes
+//! the container. With `in_place`, large files stay where they
 //! are and become outside places. A chunk that only an outside place holds counts as missing for a copy:
 //! such a place is never custody.
 //!
@@ -42,6 +43,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub struct ImportOptions {
     /// Leaves files where they are, and notes their chunks as outside places.
     pub in_place: bool,
+    /// Takes large files, which lie on the file system of the home and are the caller's to give, instead of
+    /// copying them: they are gone from the folder afterwards. What is mostly held, and small files, stay.
+    pub adopt: bool,
     /// Refuses files that claim a tensor format and break it, and shard indexes that contradict them.
     pub strict: bool,
     /// Makes the BLAKE3 hash of whole files too.

@@ -305,6 +305,8 @@ fn import_made(
 ) -> Result<(Vec<File>, Vec<Protection>), Failure> {
     let options = ImportOptions {
         in_place,
+        // What was written to the home on its way into the store need not be written again.
+        adopt: !in_place,
         ..ImportOptions::default()
     };
     let (mut files, mut guards) = (Vec::new(), Vec::new());

@@ -153,7 +153,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn place(&self, plan: &Plan, handle: &fs::File, len: u64) -> Result<Option<Place>, WriteError> {
+    fn place(
+        &self,
+        file: usize,
+        plan: &Plan,
+        handle: &fs::File,
+        len: u64,
+    ) -> Result<Option<Place>, WriteError> {
         if self.options.in_place {
             let outside = len >= OUTSIDE_BYTES_MIN;
             return Ok(Some(if outside {
@@ -167,6 +173,10 @@ impl<'a> Session<'a> {
         }
         Ok(match self.chunks.mostly_held(plan, handle, len) {
             Ok(true) => Some(Place::Pack),
+            Ok(false) if self.options.adopt => {
+                let source = &self.entry(file).source;
+                Some(Place::Adopted(self.store.adopt_writer(source)?))
+            }
             Ok(false) => {
                 let writer = self.store.whole_writer(len)?;
                 Some(Place::Whole(Whole::new(&self.behind, writer)?))
@@ -327,7 +337,9 @@ impl Visitor for Session<'_> {
             Some(header) => Plan::Known(tensor_cuts(header, pins.len)),
             None => Plan::Content,
         };
-        let place = self.place(&plan, handle, pins.len)?.ok_or_else(changed)?;
+        let place = self
+            .place(file, &plan, handle, pins.len)?
+            .ok_or_else(changed)?;
         lock(&self.open).insert(file, Arc::new(Target::new(place, header)));
         Ok(plan)
     }
@@ -390,14 +402,14 @@ impl Visitor for Session<'_> {
         }
         match filled.place {
             Place::Pack => {}
-            Place::Whole(whole) if results.wholes.len() < WAITING_MAX => {
-                results
-                    .wholes
-                    .push((whole.writer, filled.table, filled.outboards_len));
-            }
-            Place::Whole(whole) => {
-                drop(results);
-                whole.writer.seal(&filled.table, filled.outboards_len)?;
+            Place::Whole(Whole { writer, .. }) | Place::Adopted(writer) => {
+                if results.wholes.len() < WAITING_MAX {
+                    let whole = (writer, filled.table, filled.outboards_len);
+                    results.wholes.push(whole);
+                } else {
+                    drop(results);
+                    writer.seal(&filled.table, filled.outboards_len)?;
+                }
             }
             Place::Outside(writer) => {
                 let waiting = WaitingOutside {

@@ -154,6 +154,8 @@ pub(super) enum Place {
     Pack,
     /// All of it, to a container of its own.
     Whole(Whole),
+    /// It becomes a container as it is.
+    Adopted(WholeWriter),
     /// Nowhere: it stays where it is.
     Outside(OutsideWriter),
 }
@@ -242,6 +244,7 @@ impl Target {
                 whole.write_at(offset, data)?;
                 whole.writer.write_outboard_at(at, outboard)?;
             }
+            Place::Adopted(writer) => writer.write_outboard_at(at, outboard)?,
             Place::Outside(writer) => writer.write_outboard_at(at, outboard)?,
         }
         let entry = ChunkEntry::plain(hash, offset, len, (!outboard.is_empty()).then_some(at));
@@ -260,9 +263,15 @@ impl Target {
         let table: Vec<ChunkEntry> = stored.iter().map(|chunk| chunk.entry).collect();
         let new: Vec<bool> = stored.iter().map(|chunk| chunk.new).collect();
         let mut place = self.place;
-        if let Place::Whole(whole) = &place {
-            whole.wait()?;
-            let writer = &whole.writer;
+        let whole = match &place {
+            Place::Whole(whole) => {
+                whole.wait()?;
+                Some(&whole.writer)
+            }
+            Place::Adopted(writer) => Some(writer),
+            Place::Pack | Place::Outside(_) => None,
+        };
+        if let Some(writer) = whole {
             let size_new: u64 = stored
                 .iter()
                 .filter(|chunk| chunk.new)

@@ -329,6 +329,48 @@ fn in_place_makes_no_second_copy_of_large_files() {
 }
 
 #[test]
+fn a_file_that_is_adopted_becomes_the_container_and_is_not_copied() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let Home { store, _dir } = home();
+    let weights = model(&[1, 2, 3], 1024);
+    let folder = store.home().join("uploads");
+    fs::create_dir(&folder).unwrap();
+    let options = ImportOptions {
+        adopt: true,
+        ..ImportOptions::default()
+    };
+    put(&folder, &[("m.safetensors", &weights), ("small", b"x")]);
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let before = inode(&folder.join("m.safetensors"));
+    let imported = push(&store, &folder, &options).unwrap();
+    assert_eq!(read_back(&store, imported.tree)["m.safetensors"].1, weights);
+    assert!(!folder.join("m.safetensors").exists() && folder.join("small").exists());
+    let tree = Tree::decode(&store.document(&imported.tree.into()).unwrap().unwrap()).unwrap();
+    let file = tree.file("m.safetensors").unwrap();
+    let seq = store.document(&file.chunks.seq).unwrap().unwrap();
+    let hashes: Vec<_> = seq
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .map(|h| crate::ChunkHash::from_bytes(*h))
+        .collect();
+    let place = store.place_of_file(file.size, &hashes).unwrap().unwrap();
+    assert_eq!(inode(&place.path), before);
+
+    // What is held for the most part stays where it is, and only what is new of it is stored.
+    let changed = model(&[1, 2, 4], 1024);
+    put(&folder, &[("m.safetensors", &changed)]);
+    let imported = push(&store, &folder, &options).unwrap();
+    assert_eq!(
+        files_below(&store.home().join("containers"), "whole").len(),
+        1
+    );
+    assert_eq!(read_back(&store, imported.tree)["m.safetensors"].1, changed);
+    assert!(folder.join("m.safetensors").exists());
+}
+
+#[test]
 fn a_copy_does_not_rely_on_outside_places() {
     let Home { store, _dir } = home();
     let weights = model(&[1, 2, 3], 1024);

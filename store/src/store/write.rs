@@ -4,7 +4,11 @@
 //! syncs the folder, and tells the index. A writer that is dropped before it is sealed leaves nothing,
 //! but for a whole container that has a journal beside it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Store, WriteError};
 use crate::{
@@ -29,10 +33,10 @@ pub(super) struct Sealing<'a> {
     pub(super) side: &'a SidecarWriter,
     pub(super) outboards_len: u64,
     pub(super) table: &'a [ChunkEntry],
-    /// The data file of a container of the home.
-    pub(super) data: Option<&'a dyn DiskFile>,
+    /// The data file of a container of the home, and where it lies until then.
+    pub(super) data: Option<(&'a Path, &'a dyn DiskFile)>,
     /// The path of an outside file, and what it looked like when it was hashed.
-    pub(super) outside: Option<(&'a std::path::Path, Pins)>,
+    pub(super) outside: Option<(&'a Path, Pins)>,
 }
 
 impl Store {
@@ -69,6 +73,34 @@ impl Store {
             len,
             path,
             files: Some(writer),
+        })
+    }
+
+    /// A writer that makes a whole container of the file at `path`, which lies on the file system of the home
+    /// and is complete: nothing of it is copied, and sealing takes it from where it is. Until then it stays
+    /// there, whatever happens.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`] when it cannot be opened.
+    pub fn adopt_writer(&self, path: &Path) -> Result<WholeWriter, WriteError> {
+        let inner = self.inner();
+        inner.writable()?;
+        let id = inner.draw_id();
+        let side_path = inner.layout.partial_side(id);
+        let io = WriteError::io(path);
+        let data = inner.disk.open(path, Access::Write).map_err(&io)?;
+        let len = data.stat().map_err(&io)?.len;
+        let side = inner
+            .disk
+            .create(&side_path)
+            .map_err(WriteError::io(&side_path))?;
+        let side = SidecarWriter::new(side);
+        Ok(WholeWriter {
+            store: self.clone(),
+            id,
+            len,
+            path: path.to_owned(),
+            files: Some(Files { data, side }),
         })
     }
 
@@ -129,10 +161,9 @@ impl Store {
         inner.writable()?;
         let _gate = inner.enter();
         let (id, kind) = (sealing.id, sealing.kind);
-        let data_path = inner.layout.partial_data(id, kind);
         let pins = match (sealing.data, sealing.outside) {
-            (Some(data), _) => {
-                let io = WriteError::io(&data_path);
+            (Some((from, data)), _) => {
+                let io = WriteError::io(from);
                 // all, not data alone: the time of modification is pinned
                 data.sync_all().map_err(&io)?;
                 let stat = data.stat().map_err(&io)?;
@@ -176,14 +207,25 @@ impl Store {
                 WriteError::io(&dir)(e)
             })
         };
-        if sealing.data.is_some() {
+        if let Some((from, _)) = sealing.data {
             let place = inner.layout.data(id, kind);
             inner
                 .disk
-                .rename(&data_path, &place)
+                .rename(from, &place)
                 .map_err(WriteError::io(&place))?;
             // no crash leaves a sidecar without its container: that would be a loss
             sync_dir()?;
+            // a file that was adopted must not come back under its old name: a hole that is made in the
+            // container would be one in it too
+            let adopted = from
+                .parent()
+                .filter(|dir| *dir != inner.layout.partial_dir());
+            if let Some(dir) = adopted {
+                inner.disk.sync_dir(dir).map_err(|e| {
+                    inner.poison(dir);
+                    WriteError::io(dir)(e)
+                })?;
+            }
         }
         let side_place = inner.layout.side(id);
         inner
@@ -359,7 +401,7 @@ impl PackWriter {
             side: &pack.files.side,
             outboards_len: pack.outboards_len,
             table: &self.table,
-            data: Some(&*pack.files.data),
+            data: Some((&path, &*pack.files.data)),
             outside: None,
         })?;
         self.open = None;
@@ -453,7 +495,7 @@ impl WholeWriter {
     }
 
     /// The file that is being written.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -542,7 +584,7 @@ impl WholeWriter {
             side: &files.side,
             outboards_len,
             table,
-            data: Some(&*files.data),
+            data: Some((&self.path, &*files.data)),
             outside: None,
         })?;
         let journal = self.journal_path();

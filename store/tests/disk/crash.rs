@@ -4,7 +4,11 @@
 //!
 //! Seeds are printed by a failing assertion; `LODE_CRASH_SEED=N` runs one seed alone.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lode_store::{
@@ -48,6 +52,8 @@ struct Model {
     local: BTreeMap<String, Vec<Option<Bytes>>>,
     /// Versions that must be whole.
     kept: Vec<VersionId>,
+    /// Files that became containers: they must not come back under their old names.
+    adopted: Vec<PathBuf>,
 }
 
 fn options(disk: &SimDisk, ids: u64) -> Options {
@@ -67,7 +73,7 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) -> Result<(), Str
         let len = random.below(max) as usize;
         noise(len, random.next())
     };
-    match random.below(12) {
+    match random.below(13) {
         0..=2 => {
             let documents: Vec<Bytes> = (0..=random.below(4))
                 .map(|_| data(random, 3000).into())
@@ -121,6 +127,29 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) -> Result<(), Str
             writer.write_outboard_at(0, &outboards).map_err(text)?;
             writer.seal(&table, outboards.len() as u64).map_err(text)?;
             model.held.extend(chunks);
+        }
+        11 => {
+            let bytes = data(random, 100_000);
+            let (table, outboards) = file_table(&bytes, 30_000);
+            let chunks: Vec<(ChunkHash, Vec<u8>)> = table
+                .iter()
+                .zip(bytes.chunks(30_000))
+                .map(|(entry, bytes)| (entry.hash, bytes.to_vec()))
+                .collect();
+            model.ever.extend(chunks.clone());
+            let folder = Path::new(HOME).join("uploads");
+            let path = folder.join(random.next().to_string());
+            let disk = &store.options().disk;
+            let write = || {
+                disk.create_dir_all(&folder)?;
+                disk.create(&path)?.write_at(&bytes, 0)
+            };
+            write().map_err(|e| e.to_string())?;
+            let writer = store.adopt_writer(&path).map_err(text)?;
+            writer.write_outboard_at(0, &outboards).map_err(text)?;
+            writer.seal(&table, outboards.len() as u64).map_err(text)?;
+            model.held.extend(chunks);
+            model.adopted.push(path);
         }
         8 => {
             // a version that is kept, under protection
@@ -187,6 +216,14 @@ fn check(store: &Store, model: &mut Model, context: &str) {
     }
     for id in &model.kept {
         assert!(is_whole(store, id), "{id} is not whole, {context}");
+    }
+    for path in &model.adopted {
+        let found = store.options().disk.stat(path);
+        assert!(
+            found.is_err(),
+            "{} is there again, {context}",
+            path.display()
+        );
     }
     assert!(store.findings().containers_lost.is_empty(), "{context}");
     assert!(store.findings().log_damage.is_empty(), "{context}");
