@@ -25,6 +25,7 @@ mod resolve;
 mod share;
 mod status;
 pub mod tokens;
+pub mod upload;
 pub mod variants;
 
 pub use events::{EventSink, JobGuard, Jobs};

@@ -24,6 +24,7 @@ use crate::{
     read::Reads,
     refs, remove, resolve, share, status,
     tokens::{self, Tokens},
+    upload::{self, Uploads},
     variants,
 };
 
@@ -52,6 +53,7 @@ struct Inner {
     options: NodeOptions,
     network: OnceCell<Network>,
     fetching: Arc<Fetching>,
+    uploads: upload::State,
     jobs: Arc<Jobs>,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
@@ -72,6 +74,8 @@ impl Node {
         // Files of variants that were on their way into the store when a node was killed.
         variants::discard_temporary(home);
         let tokens = Tokens::open(store.clone())?;
+        let uploads = upload::State::open(home)
+            .map_err(|error| Failure::failed(format!("{}: {error}", home.display())))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 home: home.to_owned(),
@@ -80,6 +84,7 @@ impl Node {
                 options,
                 network: OnceCell::new(),
                 fetching: Arc::default(),
+                uploads,
                 jobs: Arc::default(),
                 started: Instant::now(),
                 http: Mutex::new(None),
@@ -159,6 +164,15 @@ impl Node {
     /// Fetches for readers what is not held.
     pub fn fetcher(&self) -> Fetcher {
         Fetcher::new(self.clone())
+    }
+
+    /// Takes what clients upload.
+    pub fn uploads(&self) -> Uploads {
+        Uploads::new(self.clone())
+    }
+
+    pub(crate) fn upload_state(&self) -> &upload::State {
+        &self.inner.uploads
     }
 
     /// What all that is fetched for readers shares.

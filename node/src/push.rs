@@ -17,7 +17,7 @@ use lode_store::{
 use crate::{
     EventSink, Node,
     command::{Failure, Outcome, Push, Pushed},
-    publisher::{self, now},
+    publisher::{self, Signer, now},
     resolve,
 };
 
@@ -89,15 +89,7 @@ pub(crate) fn push(node: &Node, request: Push, events: &EventSink) -> Result<Out
                 message: request.message.clone(),
                 links,
             };
-            let bytes = version.encode()?;
-            let id = VersionId::of(&bytes);
-            let signatures = VersionSignatures::new(id, &[&signer.device]);
-            store.append(&[
-                Record::document(bytes),
-                Record::version_signatures(&signatures),
-                Record::local_set(&local::keep_key(&id), &Keep::now(true).encode())?,
-            ])?;
-            id
+            sign(node, &signer, &version)?
         }
     };
     if !unchanged || head != Some(version) {
@@ -129,6 +121,19 @@ pub(crate) fn push(node: &Node, request: Push, events: &EventSink) -> Result<Out
         size: imported.size,
         size_new: imported.size_new,
     }))
+}
+
+/// Signs a version, and keeps it as an own one. Its tree is stored.
+pub(crate) fn sign(node: &Node, signer: &Signer, version: &Version) -> Result<VersionId, Failure> {
+    let bytes = version.encode()?;
+    let id = VersionId::of(&bytes);
+    let signatures = VersionSignatures::new(id, &[&signer.device]);
+    node.store().append(&[
+        Record::document(bytes),
+        Record::version_signatures(&signatures),
+        Record::local_set(&local::keep_key(&id), &Keep::now(true).encode())?,
+    ])?;
+    Ok(id)
 }
 
 fn tag_exists(request: &Push) -> Failure {

@@ -10,5 +10,6 @@ mod slices;
 mod stock;
 mod swarm;
 mod transfers;
+mod uploads;
 mod variants;
 mod versions;
