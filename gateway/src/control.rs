@@ -26,6 +26,7 @@ use lode_node::{
     fetch::Fetcher,
     read::Reads,
     tokens::Tokens,
+    upload::Uploads,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -68,6 +69,11 @@ pub trait Backend: Send + Sync + 'static {
     fn tokens(&self) -> Option<&Tokens> {
         None
     }
+
+    /// What takes uploads; nothing where none are taken.
+    fn uploads(&self) -> Option<Uploads> {
+        None
+    }
 }
 
 impl Backend for Node {
@@ -86,6 +92,10 @@ impl Backend for Node {
     fn tokens(&self) -> Option<&Tokens> {
         Some(Self::tokens(self))
     }
+
+    fn uploads(&self) -> Option<Uploads> {
+        Some(Self::uploads(self))
+    }
 }
 
 impl<B: Backend> Backend for Arc<B> {
@@ -103,6 +113,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn tokens(&self) -> Option<&Tokens> {
         self.as_ref().tokens()
+    }
+
+    fn uploads(&self) -> Option<Uploads> {
+        self.as_ref().uploads()
     }
 }
 

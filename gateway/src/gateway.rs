@@ -24,6 +24,7 @@ use crate::{
     dialect::Dialect,
     guard::{self, Door, Http, Origin},
     hub,
+    intake::Seal,
     kept::Kept,
     limits::STORE_FIGURES_AGE_MAX,
     metrics::{Metrics, Page, write_fetched, write_status},
@@ -33,6 +34,7 @@ use crate::{
     route::{Request, Routes},
     target::Target,
     visitor::Visitor,
+    xet,
 };
 
 /// Name and version of this server.
@@ -47,6 +49,7 @@ pub struct Gateway {
     pace: Pace,
     metrics: Metrics,
     kept: Arc<Kept>,
+    seal: Seal,
     status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
     stopping: CancellationToken,
 }
@@ -62,7 +65,10 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     /// A gateway over a node; `stopping` ends the commands that came through it.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, stopping: CancellationToken) -> Self {
-        let routes = native::routes().into_iter().chain(hub::routes());
+        let routes = native::routes()
+            .into_iter()
+            .chain(hub::routes())
+            .chain(xet::cas::routes());
         Self {
             routes: Routes::new(routes.collect()),
             backend,
@@ -70,6 +76,7 @@ impl Gateway {
             pace: Pace::new(),
             metrics: Metrics::default(),
             kept: Arc::default(),
+            seal: Seal::default(),
             status: tokio::sync::Mutex::new(None),
             stopping,
         }
@@ -103,6 +110,11 @@ impl Gateway {
     /// What addresses named a moment ago. Only scopes that read models hand it out.
     pub(crate) fn kept(&self) -> &Arc<Kept> {
         &self.kept
+    }
+
+    /// Seals the addresses that take uploads.
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// Cancelled when the gateway stops.

@@ -13,6 +13,7 @@ mod repo;
 mod resolve;
 mod tree;
 mod whoami;
+mod write;
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
@@ -36,7 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
     const COMPARE: &str = "/api/models/{publisher}/{model}/compare/{revs}";
     const RESOLVE: &str = "/{publisher}/{model}/resolve/{rev}/{path..}";
     let read = Unscoped::scope::<Read>;
-    vec![
+    let mut routes = vec![
         read(Route::get(
             "/api/whoami-v2",
             "Says whose token a request carries",
@@ -56,7 +57,9 @@ pub(crate) fn routes() -> Vec<Route> {
         ))
         .to(refs::compare),
         read(Route::get(RESOLVE, "Sends a file, or ranges of it")).to(resolve::content),
-    ]
+    ];
+    routes.extend(write::routes());
+    routes
 }
 
 /// A JSON text of any length that is made while it is sent: `head`, `rows` with commas between them, `tail`.

@@ -15,6 +15,7 @@ mod file;
 pub mod gateway;
 pub mod guard;
 mod hub;
+mod intake;
 pub mod kept;
 pub mod limits;
 mod made;
@@ -35,6 +36,7 @@ pub mod target;
 pub mod tls;
 pub mod visitor;
 pub mod writer;
+pub mod xet;
 
 pub use server::{Running, ServeError, ServeOptions, serve};
 

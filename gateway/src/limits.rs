@@ -113,3 +113,46 @@ pub const HUB_LINKS_MAX: usize = 256;
 
 /// How long figures about the store are served again before they are taken anew.
 pub const STORE_FIGURES_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Longest JSON body of a request that changes a model, in bytes.
+pub const UPLOAD_JSON_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest JSON body that lists files to be uploaded, in bytes.
+pub const PREUPLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most files that one such list names.
+pub const UPLOAD_FILES_MAX: usize = 2_000;
+
+/// Longest line of a commit, in bytes: a file of 10 MiB in base64, with its path. Longer files are uploaded
+/// ahead of it.
+pub const COMMIT_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Files longer than this are sent in parts of it, in bytes.
+pub const LFS_PART_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most parts of a file; parts of very long files are longer instead.
+pub const LFS_PARTS_MAX: u64 = 10_000;
+
+/// Most files of a shard.
+pub const SHARD_FILES_MAX: usize = 100_000;
+
+/// Most segments of all files of a shard; each takes 56 bytes of memory.
+pub const SHARD_SEGMENTS_MAX: usize = 1_000_000;
+
+/// Most bytes behind the files of a shard that are read.
+pub const SHARD_REST_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// How long an address or token for uploads is good.
+pub const GRANT_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// Longest text of one, in characters.
+pub const GRANT_BYTES_MAX: usize = 2 * 1024;
+
+/// Pieces of a body that wait for the thread that reads it.
+pub const BODY_FRAMES_WAITING: usize = 4;
+
+/// Longest time that a client may send nothing of a body.
+pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most bytes of a body that are read and thrown away after it was refused.
+pub const BODY_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -153,6 +153,11 @@ impl Visitor {
         self.check(Power::Admin)
     }
 
+    /// Whether what it sends is encrypted on its way here.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.door, Door::Http(Http { tls: true, .. }))
+    }
+
     /// That it is a program of the owner, on this machine.
     ///
     /// # Errors
