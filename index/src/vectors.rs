@@ -10,6 +10,7 @@
 //! - [`VectorPart`] opens and searches them.
 
 mod beam;
+mod check;
 mod coder;
 mod graph;
 mod half;
@@ -26,6 +27,7 @@ mod simd;
 mod stored;
 mod write;
 
+pub use check::{CheckVectorsError, Checked};
 pub use graph::{BatchBuilder, Codes, Graph, GraphBuilder, Layer};
 pub use live::LiveRows;
 pub use part::{OpenVectorsError, Plan, VectorPart};

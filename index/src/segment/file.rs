@@ -146,10 +146,16 @@ impl SegmentFile {
         &self.sections
     }
 
+    /// The line of a section in the table.
+    #[must_use]
+    pub fn section_info(&self, name: SectionName) -> Option<&SectionInfo> {
+        self.sections.iter().find(|info| info.name == name)
+    }
+
     /// The bytes of a section, if the segment has it. They were not checked in any way.
     #[must_use]
     pub fn section(&self, name: SectionName) -> Option<SectionBytes> {
-        let info = self.sections.iter().find(|info| info.name == name)?;
+        let info = self.section_info(name)?;
         Some(SectionBytes {
             bytes: Arc::clone(&self.bytes),
             range: info.range.clone(),

@@ -176,6 +176,12 @@ impl<G: Links> Beam<'_, G> {
         fresh.clear();
         self.graph.links(row, fresh);
         let rows = self.records.len();
-        fresh.retain(|link| (*link as usize) < rows && visited.insert(*link));
+        let mut kept = 0;
+        for at in 0..fresh.len() {
+            let link = fresh[at];
+            fresh[kept] = link;
+            kept += usize::from((link as usize) < rows && visited.insert(link));
+        }
+        fresh.truncate(kept);
     }
 }

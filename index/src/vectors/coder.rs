@@ -152,7 +152,7 @@ impl Coder {
         let (mut sum, mut squares) = (0i32, 0i64);
         for (byte, x) in code.iter_mut().zip(vector.iter()) {
             #[allow(clippy::cast_possible_truncation)] // clamped
-            let component = (x * inverse).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8;
+            let component = rounded((x * inverse).clamp(-CODE_MAX, CODE_MAX)) as i8;
             sum += i32::from(component);
             squares += i64::from(component) * i64::from(component);
             *byte = component.cast_unsigned();
@@ -164,6 +164,14 @@ impl Coder {
         };
         Head { scale, bias, sum }
     }
+}
+
+/// The nearest whole number, ties to even, of what is far below 2^22: adding 1.5 * 2^23 lets the adder round, which
+/// compilers do for many numbers at once.
+#[inline]
+fn rounded(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT) - SHIFT
 }
 
 /// Bytes are stored as they came, so under cosine they are normalised here.

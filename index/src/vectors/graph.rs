@@ -13,12 +13,20 @@ use super::{
     kernel::{CodeQuery, Kernel},
     records::Records,
 };
-use crate::{limits::LAYERS_MAX, params::Metric};
+use crate::{
+    limits::{GRAPH_ROWS_MIN, LAYERS_MAX},
+    params::Metric,
+};
 
 /// Makes graphs. Whatever a builder links, points that cannot be reached are linked after it.
 pub trait GraphBuilder: Sync {
     /// Most links of a point on layer 0; half of it on upper layers. An even number.
     fn links(&self) -> usize;
+
+    /// Fewest vectors that get a graph.
+    fn rows_min(&self) -> u32 {
+        GRAPH_ROWS_MIN
+    }
 
     /// Links all points of `codes`, of which there is at least one.
     fn build(&self, codes: &Codes<'_>) -> Graph;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use super::{
     CODES, LAYERS, PARAMS, VECTORS,
     beam::{Beam, Scratch},
+    check::CheckVectorsError,
     head::Head,
     kernel::{CodeQuery, Kernel},
     pool::Pool,
@@ -272,6 +273,29 @@ impl VectorPart {
             }
         }
         row_of(near.1)
+    }
+
+    /// Compares links and their number with the rows and the room that there are.
+    pub(crate) fn check_links(&self, row: Row) -> Result<(), CheckVectorsError> {
+        let records = self.records();
+        let fine = records.links_claimed(row.0) <= self.head.links
+            && records.links(row.0).all(|link| link < self.head.rows);
+        if fine {
+            Ok(())
+        } else {
+            Err(CheckVectorsError::Link { row })
+        }
+    }
+
+    /// Makes a row's code again and compares it.
+    pub(crate) fn code_fits(&self, row: Row) -> bool {
+        let mut record = vec![0; self.layout.stride];
+        self.head
+            .coder
+            .encode(Stored::vector(self, row), self.layout, &mut record);
+        let records = self.records();
+        let made = Records::new(&record, self.layout).expect("one whole record");
+        made.code(0) == records.code(row.0) && made.head(0) == records.head(row.0)
     }
 
     fn records(&self) -> Records<'_> {

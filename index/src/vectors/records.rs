@@ -137,6 +137,11 @@ impl<'a> Records<'a> {
             .map(|link| u32::from_le_bytes(*link))
     }
 
+    /// How many links a row claims to have.
+    pub(crate) fn links_claimed(&self, row: u32) -> u32 {
+        u32_at(self.record(row), self.layout.code_bytes + 12)
+    }
+
     /// Tells whether a row has a vector.
     #[inline]
     pub(crate) fn is_present(&self, row: u32) -> bool {

@@ -12,9 +12,10 @@ use crate::rows::{Row, RowSet};
 /// Rows whose keys are computed at a time.
 const STEP: u32 = 256;
 
-/// How many candidates are scored by their stored vectors, for `k` wanted rows.
+/// How many candidates are scored by their stored vectors, for `k` wanted rows. On sentence embeddings of 384 components,
+/// five more than ten find what twenty more do.
 pub(crate) fn candidates(k: usize) -> usize {
-    k + k.max(20)
+    k + k.max(10)
 }
 
 /// Stored vectors by row.

@@ -20,7 +20,7 @@ use super::{
 use crate::params::Dtype;
 
 /// How many rows ahead their records are asked for.
-const AHEAD_ROWS: usize = 4;
+const AHEAD_ROWS: usize = 8;
 
 /// The proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

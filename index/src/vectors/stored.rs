@@ -92,11 +92,17 @@ pub(crate) fn checked(params: &VectorParams, vector: &[f32]) -> Result<Vec<f32>,
 
 /// The Euclidean length. Singles squared neither overflow nor vanish in a double.
 pub(crate) fn norm(vector: &[f32]) -> f64 {
-    vector
-        .iter()
-        .map(|x| f64::from(*x) * f64::from(*x))
-        .sum::<f64>()
-        .sqrt()
+    let (eights, rest) = vector.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for eight in eights {
+        for (sum, x) in sums.iter_mut().zip(eight) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(*x) * f64::from(*x);
+    }
+    sums.iter().sum::<f64>().sqrt()
 }
 
 /// The vector of length 1 in the direction of `vector`, which has length `norm`.

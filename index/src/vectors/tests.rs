@@ -128,7 +128,12 @@ fn recall(part: &VectorPart, queries: &[Vec<f32>], search: Search<'_>) -> f64 {
     found as f64 / wanted as f64
 }
 
-const BIG: usize = 2 * GRAPH_ROWS_MIN as usize;
+/// Rows of segments with a graph.
+const BIG: usize = 2_000;
+
+fn builder() -> BatchBuilder {
+    BatchBuilder::default().from_rows(1_500)
+}
 
 #[test]
 fn a_graph_finds_the_nearest_under_every_metric_and_dtype() {
@@ -142,11 +147,7 @@ fn a_graph_finds_the_nearest_under_every_metric_and_dtype() {
             let params = params(24, metric, dtype);
             let vectors = vectors(params, BIG + 40, 1);
             let (queries, stored) = vectors.split_at(40);
-            let part = opened(written(
-                params,
-                &rows(&params, stored),
-                Some(&BatchBuilder::default()),
-            ));
+            let part = opened(written(params, &rows(&params, stored), Some(&builder())));
             assert!(part.has_graph());
             let search = Search {
                 breadth: 128,
@@ -171,11 +172,7 @@ fn a_scan_finds_the_nearest_under_every_metric_and_dtype() {
             let params = params(24, metric, dtype);
             let vectors = vectors(params, 1_000, 2);
             let (queries, stored) = vectors.split_at(40);
-            let part = opened(written(
-                params,
-                &rows(&params, stored),
-                Some(&BatchBuilder::default()),
-            ));
+            let part = opened(written(params, &rows(&params, stored), Some(&builder())));
             assert!(!part.has_graph(), "too few rows for a graph");
             let recall = recall(&part, queries, Search::nearest(10));
             assert!(recall > 0.995, "{metric:?} {dtype:?}: {recall}");
@@ -204,7 +201,7 @@ fn a_segment_has_the_same_bytes_for_any_number_of_threads() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| written(params, &rows, Some(&BatchBuilder::default())))
+        pool.install(|| written(params, &rows, Some(&builder())))
     });
     assert!(one == three);
 }
@@ -217,11 +214,7 @@ fn every_point_finds_itself() {
     for copy in &mut vectors[100..300] {
         copy.fill(40.0);
     }
-    let part = opened(written(
-        params,
-        &rows(&params, &vectors),
-        Some(&BatchBuilder::default()),
-    ));
+    let part = opened(written(params, &rows(&params, &vectors), Some(&builder())));
     let mut lost = 0;
     for (row, vector) in (0..).zip(&vectors) {
         let query = Query::new(params, vector).unwrap();
@@ -241,12 +234,8 @@ fn every_point_finds_itself() {
 #[test]
 fn filters_of_every_selectivity_keep_recall_and_give_k_rows() {
     let params = params(16, Metric::Cosine, Dtype::F32);
-    let vectors = vectors(params, 5 * BIG, 5);
-    let part = opened(written(
-        params,
-        &rows(&params, &vectors),
-        Some(&BatchBuilder::default()),
-    ));
+    let vectors = vectors(params, 8 * BIG, 5);
+    let part = opened(written(params, &rows(&params, &vectors), Some(&builder())));
     let queries = &vectors[..30];
     let mut plans = HashSet::new();
     for share in [0.9, 0.5, 0.1, 0.01, 0.001, 0.0001] {
@@ -275,4 +264,121 @@ fn filters_of_every_selectivity_keep_recall_and_give_k_rows() {
         }
     }
     assert_eq!(plans, HashSet::from([Plan::Scan, Plan::Graph]));
+}
+
+#[test]
+fn a_built_segment_passes_the_check_of_an_import() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::U8] {
+        let params = params(20, Metric::Cosine, dtype);
+        let mut rows = rows(&params, &vectors(params, BIG, 8));
+        rows.0[17] = None;
+        let part = opened(written(params, &rows, Some(&builder())));
+        assert_eq!(
+            (part.vectors(), part.vector(Row(17))),
+            (part.rows() - 1, None)
+        );
+        let checked = part.check().unwrap();
+        assert!(checked.recall > 0.9, "{dtype:?}: {}", checked.recall);
+    }
+}
+
+/// A segment with a graph, in which a byte of a section is changed.
+fn changed(kind: &str, at: usize, to: impl Fn(u8) -> u8) -> Result<VectorPart, OpenVectorsError> {
+    let params = params(20, Metric::Cosine, Dtype::F32);
+    let mut bytes = written(
+        params,
+        &rows(&params, &vectors(params, BIG, 9)),
+        Some(&builder()),
+    );
+    let segment = SegmentFile::from_bytes(bytes.clone()).unwrap();
+    let section = segment
+        .section_info(crate::segment::SectionName::new(kind, 3))
+        .unwrap();
+    bytes[section.range.start + at] = to(bytes[section.range.start + at]);
+    VectorPart::open(&SegmentFile::from_bytes(bytes).unwrap(), 3)
+}
+
+#[test]
+fn an_import_finds_what_no_builder_wrote() {
+    let first = |part: VectorPart| part.check().unwrap_err();
+    // Records of 20 components: the code, then scale, bias, sum, number of links, links.
+    let code = changed(CODES, 3, |byte| byte ^ 1).unwrap();
+    assert_eq!(first(code), CheckVectorsError::Code { row: Row(0) });
+    let count = changed(CODES, 64 + 12, |_| 200).unwrap();
+    assert_eq!(first(count), CheckVectorsError::Link { row: Row(0) });
+    let link = changed(CODES, 64 + 16 + 3, |_| 0x7f).unwrap();
+    let query = Query::new(link.params(), &[1.0; 20]).unwrap();
+    assert_eq!(
+        link.search(&query, &Search::nearest(5)).len(),
+        5,
+        "a link to nowhere is not followed"
+    );
+    assert_eq!(first(link), CheckVectorsError::Link { row: Row(0) });
+    let vector = changed(VECTORS, 3, |byte| byte ^ 0x40).unwrap();
+    assert_eq!(first(vector), CheckVectorsError::Vector { row: Row(0) });
+    let absent = changed(PARAMS, 12, |byte| byte - 1).unwrap();
+    assert!(matches!(first(absent), CheckVectorsError::Count { .. }));
+}
+
+#[test]
+fn a_graph_that_leads_nowhere_is_told_by_its_recall() {
+    let params = params(20, Metric::Euclid, Dtype::F32);
+    let mut bytes = written(
+        params,
+        &rows(&params, &vectors(params, BIG, 10)),
+        Some(&builder()),
+    );
+    let segment = SegmentFile::from_bytes(bytes.clone()).unwrap();
+    let section = segment
+        .section_info(crate::segment::SectionName::new(CODES, 3))
+        .unwrap();
+    // Rows are linked to those that come after them, whatever their vectors are.
+    let stride = section.range.len() / BIG;
+    for (row, record) in bytes[section.range.clone()]
+        .chunks_exact_mut(stride)
+        .enumerate()
+    {
+        record[64 + 12..64 + 16].copy_from_slice(&3u32.to_le_bytes());
+        for (link, bytes) in record[64 + 16..64 + 28]
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .enumerate()
+        {
+            *bytes = u32::try_from((row + 1 + link) % BIG).unwrap().to_le_bytes();
+        }
+    }
+    let checked = opened(bytes).check().unwrap();
+    assert!(checked.recall < 0.7, "{}", checked.recall);
+}
+
+#[test]
+fn parameters_that_contradict_the_sections_are_refused() {
+    for (at, to) in [
+        (0, 21),
+        (4, 0),
+        (4, 5),
+        (5, 0),
+        (6, 9),
+        (8, 1),
+        (16, 30),
+        (16, 31),
+        (16, 0),
+        (23, 0x7f),
+        (28, 1),
+    ] {
+        assert!(changed(PARAMS, at, |_| to).is_err(), "byte {at} as {to}");
+    }
+}
+
+#[test]
+fn a_graph_is_built_from_the_least_number_of_rows_on() {
+    let params = params(8, Metric::Dot, Dtype::F32);
+    let least = GRAPH_ROWS_MIN as usize;
+    let vectors = vectors(params, least, 11);
+    for (count, has) in [(least - 1, false), (least, true)] {
+        let rows = rows(&params, &vectors[..count]);
+        let part = opened(written(params, &rows, Some(&BatchBuilder::new(4, 8))));
+        assert_eq!(part.has_graph(), has, "{count} rows");
+    }
 }

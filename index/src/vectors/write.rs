@@ -12,7 +12,7 @@ use super::{
     records::{Layout, Records, put_links},
 };
 use crate::{
-    limits::{GRAPH_ROWS_MIN, LAYERS_MAX, SEGMENT_ROWS_MAX},
+    limits::{LAYERS_MAX, SEGMENT_ROWS_MAX},
     params::VectorParams,
     rows::Row,
     segment::{SectionName, SegmentWriter, WriteError},
@@ -33,7 +33,8 @@ pub trait VectorSource: Sync {
     fn hash(&self, row: Row) -> u64;
 }
 
-/// Writes the sections of field `field`. With a builder, a field of [`GRAPH_ROWS_MIN`] vectors or more gets a graph.
+/// Writes the sections of field `field`. With a builder, a field of [`GraphBuilder::rows_min`] vectors or more gets
+/// a graph.
 ///
 /// The bytes depend on the rows, their hashes and the builder alone if the builder's graphs do. Takes memory for the
 /// codes and links of all rows while a graph is built.
@@ -56,7 +57,7 @@ pub fn write_vectors<W: Write + Seek>(
         .filter(|row| source.vector(Row(*row)).is_some())
         .collect();
     let coder = Coder::learn(params, rows, |row| source.vector(Row(row)));
-    let builder = builder.filter(|_| present.len() >= GRAPH_ROWS_MIN as usize);
+    let builder = builder.filter(|builder| present.len() >= builder.rows_min() as usize);
     let ranked = builder.map(|builder| ranked(&coder, source, present.clone(), builder));
 
     writer.begin(SectionName::new(VECTORS, field))?;
