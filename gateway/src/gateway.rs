@@ -221,6 +221,7 @@ impl Gateway {
             headers: head.headers,
             target,
             params,
+            tls: matches!(door, Door::Http(http) if http.tls),
             body: body.boxed_unsync(),
         };
         (route.pattern(), route.call(self, &visitor, request).await)

@@ -21,7 +21,7 @@ use std::{fmt, marker::PhantomData, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::UnsyncBoxBody};
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode, header::HOST};
 use lode_node::command::FailureKind;
 use lode_store::name::RESERVED_ALIASES;
 
@@ -44,11 +44,21 @@ pub struct Request {
     pub target: Target,
     /// What the pattern's names stand for.
     pub params: Params,
+    /// Whether it came over TLS.
+    pub tls: bool,
     /// Its body.
     pub body: UnsyncBoxBody<Bytes, hyper::Error>,
 }
 
 impl Request {
+    /// Where this node is for whoever sent it: `http://HOST`, for addresses in answers.
+    pub fn base(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = self.headers.get(HOST).map(|host| host.to_str());
+        let host = host.and_then(Result::ok).unwrap_or("localhost");
+        format!("{scheme}://{host}")
+    }
+
     /// All of its body, for what is short.
     ///
     /// # Errors
@@ -447,6 +457,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 target: Target::default(),
                 params: Params::default(),
+                tls: false,
                 body: body.map_err(|never| match never {}).boxed_unsync(),
             };
             let body = request.take_body(max).await;

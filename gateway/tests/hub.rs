@@ -91,6 +91,8 @@ async fn setup() -> Setup {
     let options = ServeOptions {
         http: Some("127.0.0.1:0".parse().unwrap()),
         socket: folder.path().join("control.sock"),
+        policy: lode_gateway::policy::Policy::default(),
+        tls: None,
     };
     let backend = Home(Reads::new(home.store.clone()));
     let running = serve(backend, options, CancellationToken::new())

@@ -1,6 +1,6 @@
 //! Pages of lists: which rows a request asks for, and where the next ones are.
 
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::HeaderValue;
 
 use crate::{answer::Problem, file::ascii, route::Request, target::Target};
 
@@ -38,9 +38,8 @@ impl Page {
     /// The value of `Link` that leads to the rows from `start` on: the same query at `path`. Clients follow
     /// nothing but a whole address.
     pub(super) fn next(self, request: &Request, path: &str, start: usize) -> HeaderValue {
-        let host = request.headers.get(HOST).map(|host| host.to_str());
-        let host = host.and_then(Result::ok).unwrap_or("localhost");
+        let base = request.base();
         let query = request.target.query_with("cursor", &start.to_string());
-        ascii(format!("<http://{host}{path}{query}>; rel=\"next\""))
+        ascii(format!("<{base}{path}{query}>; rel=\"next\""))
     }
 }
