@@ -166,6 +166,7 @@ def reads_of(version):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= {
             "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
         command = [python, HERE / "hub_reads.py", stage.plan_path]
         done = subprocess.run(command, env=environment, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, timeout=300)
@@ -221,6 +222,23 @@ def the_requests_of_the_older_rust_client_read_size_and_commit_from_one_byte(wor
     assert headers["X-Repo-Commit"] == stage.plan["commit"] and headers["ETag"]
     status, _, rest = stage.ask("GET", path, Range="bytes=5000000-")
     assert status == 206 and rest == data[5000000:]
+
+
+@test
+def the_rust_client_hf_hub_reads_what_only_a_peer_holds(work):
+    program = os.environ.get("LODE_HF_HUB")
+    if not program:
+        return "scripts/heavy builds it (scripts/hf-hub) and names it in LODE_HF_HUB"
+    stage = Stage(work)
+    # It does not encode names, and expects a range of an empty file: those it cannot ask for.
+    names = ["big.dat", "config.json", "model-00001-of-00002.safetensors"]
+    environment = {**os.environ, "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / "hf")}
+    done = subprocess.run([program, "acme/tiny", *names], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    about, *paths = done.stdout.splitlines()
+    assert about == f"{stage.plan['commit']} 7", about
+    for name, path in zip(names, paths, strict=True):
+        assert pathlib.Path(path).read_bytes() == (stage.source / name).read_bytes(), name
 
 
 @test
