@@ -109,7 +109,16 @@ mod tests {
 
     #[test]
     fn a_number_has_one_spelling() {
-        for number in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+        for number in [
+            0,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            u64::MAX,
+        ] {
             let mut bytes = Vec::new();
             write_varint(number, &mut bytes);
             assert_eq!(read_varint(&bytes), Some((number, &[][..])));

@@ -48,7 +48,11 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
                 return None;
             }
             let offset = (hours * 3600 + minutes * 60) * 1_000_000;
-            Some(if *sign == b'+' { micros - offset } else { micros + offset })
+            Some(if *sign == b'+' {
+                micros - offset
+            } else {
+                micros + offset
+            })
         }
         Some(_) => None,
     }
@@ -56,7 +60,10 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
 
 /// The point in time as RFC 3339 has it, in UTC.
 pub fn format_datetime(micros: i64) -> String {
-    let (days, of_day) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
+    let (days, of_day) = (
+        micros.div_euclid(86_400_000_000),
+        micros.rem_euclid(86_400_000_000),
+    );
     let (year, month, day) = date_of(days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -76,13 +83,17 @@ fn digits(bytes: &mut &[u8], count: usize) -> Option<i64> {
     let (number, rest) = bytes.split_at_checked(count)?;
     *bytes = rest;
     number.iter().try_fold(0, |sum, byte| {
-        byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'))
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + i64::from(byte - b'0'))
     })
 }
 
 /// Microseconds of the digits behind the point; what is finer is dropped.
 fn fraction(bytes: &mut &[u8]) -> Option<i64> {
-    let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let count = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     if count == 0 || count > 9 {
         return None;
     }
@@ -122,7 +133,11 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let day_of_year = of_era - (365 * year + year / 4 - year / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year + era * 400 + i64::from(month <= 2);
     (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
@@ -144,15 +159,27 @@ mod tests {
         ] {
             assert_eq!(parse_datetime(other), time, "{other}");
         }
-        assert_eq!(parse_datetime("2024-02-29T12:30"), parse_datetime("2024-02-29T12:30:00Z"));
+        assert_eq!(
+            parse_datetime("2024-02-29T12:30"),
+            parse_datetime("2024-02-29T12:30:00Z")
+        );
     }
 
     #[test]
     fn what_is_no_time_is_refused() {
         for text in [
-            "", "2024", "2024-13-01", "2024-02-30", "2023-02-29", "2024-01-01T24:00:00Z",
-            "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00+24:00", "2024-01-01x", "x024-01-01",
-            "2024-01-01T00:00:00ZZ", "١٩٧٠-01-01",
+            "",
+            "2024",
+            "2024-13-01",
+            "2024-02-30",
+            "2023-02-29",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00+24:00",
+            "2024-01-01x",
+            "x024-01-01",
+            "2024-01-01T00:00:00ZZ",
+            "١٩٧٠-01-01",
         ] {
             assert_eq!(parse_datetime(text), None, "{text}");
         }

@@ -63,7 +63,10 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)?;
         Ok(Box::new(file))
     }
 
@@ -74,7 +77,10 @@ impl Disk for RealDisk {
     fn read(&self, path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
         let file = fs::File::open(path)?;
         if file.metadata()?.len() > len_max {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than it may be"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "longer than it may be",
+            ));
         }
         let mut bytes = Vec::new();
         file.take(len_max).read_to_end(&mut bytes)?;
@@ -139,7 +145,11 @@ const WRITE_BYTES: usize = 1 << 20;
 
 impl FileWriter {
     pub(crate) fn new(file: Box<dyn DiskFile>) -> Self {
-        Self { file, buffer: Vec::new(), start: 0 }
+        Self {
+            file,
+            buffer: Vec::new(),
+            start: 0,
+        }
     }
 
     /// Writes what is gathered and makes it durable.
@@ -184,13 +194,9 @@ impl Seek for FileWriter {
     }
 }
 
-/// Writes a file under a hidden name, and gives it its name once it is durable.
-pub(crate) fn write_durably(
-    disk: &dyn Disk,
-    dir: &Path,
-    name: &str,
-    bytes: &[u8],
-) -> io::Result<()> {
+/// Writes a file under a hidden name, and gives it its name once its bytes are durable. The name is durable once
+/// the folder is synced.
+pub(crate) fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let hidden = dir.join(format!(".{name}.part"));
     remove_if_there(disk, &hidden)?;
     let written = (|| {
@@ -199,12 +205,11 @@ pub(crate) fn write_durably(
         file.sync()?;
         disk.rename(&hidden, &dir.join(name))
     })();
-    if let Err(error) = written {
+    if written.is_err() {
         // what is left of it is removed at the next open, if not now
         let _ = remove_if_there(disk, &hidden);
-        return Err(error);
     }
-    disk.sync_dir(dir)
+    written
 }
 
 /// Removes a file, if it is there.

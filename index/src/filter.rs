@@ -20,6 +20,7 @@ mod json;
 mod text;
 
 pub use check::Candidate;
+pub(crate) use check::{has_null, is_empty};
 pub use json::FilterError;
 pub use text::FilterTextError;
 
@@ -114,7 +115,12 @@ pub struct Range<T> {
 
 impl<T> Default for Range<T> {
     fn default() -> Self {
-        Self { gt: None, gte: None, lt: None, lte: None }
+        Self {
+            gt: None,
+            gte: None,
+            lt: None,
+            lte: None,
+        }
     }
 }
 
@@ -131,7 +137,10 @@ impl<T: PartialOrd + Copy> Range<T> {
 impl Filter {
     /// The filter that one condition makes.
     pub fn of(condition: Condition) -> Self {
-        Self { must: vec![condition], ..Self::default() }
+        Self {
+            must: vec![condition],
+            ..Self::default()
+        }
     }
 
     /// The filter that a set of ids makes.
@@ -146,8 +155,15 @@ impl Filter {
 
     /// Conditions of all clauses, not those inside them.
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
-        let some = self.min_should.iter().flat_map(|(_, conditions)| conditions);
-        self.must.iter().chain(&self.should).chain(&self.must_not).chain(some)
+        let some = self
+            .min_should
+            .iter()
+            .flat_map(|(_, conditions)| conditions);
+        self.must
+            .iter()
+            .chain(&self.should)
+            .chain(&self.must_not)
+            .chain(some)
     }
 
     /// Looks up in a schema what a word is, so that text conditions mean what the schema says.
@@ -156,7 +172,10 @@ impl Filter {
     }
 
     fn bind_below(&mut self, schema: &Schema, prefix: &str) {
-        let some = self.min_should.iter_mut().flat_map(|(_, conditions)| conditions);
+        let some = self
+            .min_should
+            .iter_mut()
+            .flat_map(|(_, conditions)| conditions);
         let clauses = self.must.iter_mut().chain(&mut self.should);
         for condition in clauses.chain(&mut self.must_not).chain(some) {
             match condition {
@@ -166,7 +185,11 @@ impl Filter {
                 }
                 Condition::Filter(filter) => filter.bind_below(schema, prefix),
                 Condition::Nested(path, filter) => {
-                    let all = if path.as_str().ends_with("[]") { "" } else { "[]" };
+                    let all = if path.as_str().ends_with("[]") {
+                        ""
+                    } else {
+                        "[]"
+                    };
                     filter.bind_below(schema, &format!("{prefix}{path}{all}."));
                 }
                 _ => {}
@@ -191,9 +214,15 @@ impl GeoArea {
     pub(crate) fn is_sound(&self) -> bool {
         let ring = |ring: &Vec<GeoPoint>| ring.len() >= 3;
         match self {
-            Self::Box { top_left, bottom_right } => bottom_right.lat <= top_left.lat,
+            Self::Box {
+                top_left,
+                bottom_right,
+            } => bottom_right.lat <= top_left.lat,
             Self::Radius { metres, .. } => metres.is_finite() && *metres >= 0.0,
-            Self::Polygon { exterior, interiors } => ring(exterior) && interiors.iter().all(ring),
+            Self::Polygon {
+                exterior,
+                interiors,
+            } => ring(exterior) && interiors.iter().all(ring),
         }
     }
 }

@@ -70,7 +70,10 @@ impl GeoArea {
     /// Whether a place lies in it.
     pub fn contains(&self, point: GeoPoint) -> bool {
         match self {
-            Self::Box { top_left, bottom_right } => {
+            Self::Box {
+                top_left,
+                bottom_right,
+            } => {
                 let in_lat = (bottom_right.lat..=top_left.lat).contains(&point.lat);
                 let in_lon = if top_left.lon <= bottom_right.lon {
                     (top_left.lon..=bottom_right.lon).contains(&point.lon)
@@ -80,16 +83,20 @@ impl GeoArea {
                 in_lat && in_lon
             }
             Self::Radius { center, metres } => center.metres_to(point) <= *metres,
-            Self::Polygon { exterior, interiors } => {
-                in_ring(exterior, point) && !interiors.iter().any(|ring| in_ring(ring, point))
-            }
+            Self::Polygon {
+                exterior,
+                interiors,
+            } => in_ring(exterior, point) && !interiors.iter().any(|ring| in_ring(ring, point)),
         }
     }
 
     /// South and north end, in degrees, of a band that holds the whole area.
     pub(crate) fn latitudes(&self) -> (f64, f64) {
         match self {
-            Self::Box { top_left, bottom_right } => (bottom_right.lat, top_left.lat),
+            Self::Box {
+                top_left,
+                bottom_right,
+            } => (bottom_right.lat, top_left.lat),
             Self::Radius { center, metres } => {
                 // a metre more than asked, so that rounding leaves nothing out
                 let degrees = ((metres + 1.0) / EARTH_RADIUS_METRES).to_degrees();
@@ -97,7 +104,10 @@ impl GeoArea {
             }
             Self::Polygon { exterior, .. } => {
                 let lats = exterior.iter().map(|point| point.lat);
-                (lats.clone().fold(90.0, f64::min), lats.fold(-90.0, f64::max))
+                (
+                    lats.clone().fold(90.0, f64::min),
+                    lats.fold(-90.0, f64::max),
+                )
             }
         }
     }
@@ -145,7 +155,12 @@ mod tests {
         assert!(over_date_line.contains(place(-175.0, 0.0)));
         assert!(!over_date_line.contains(place(0.0, 0.0)));
         let square = |size: f64| {
-            vec![place(-size, -size), place(-size, size), place(size, size), place(size, -size)]
+            vec![
+                place(-size, -size),
+                place(-size, size),
+                place(size, size),
+                place(size, -size),
+            ]
         };
         let ring = GeoArea::Polygon {
             exterior: square(2.0),
@@ -154,7 +169,10 @@ mod tests {
         assert!(ring.contains(place(1.5, 0.0)));
         assert!(!ring.contains(place(0.5, 0.0)));
         assert!(!ring.contains(place(3.0, 0.0)));
-        let circle = GeoArea::Radius { center: place(0.0, 0.0), metres: 111_000.0 };
+        let circle = GeoArea::Radius {
+            center: place(0.0, 0.0),
+            metres: 111_000.0,
+        };
         assert!(circle.contains(place(0.99, 0.0)));
         assert!(!circle.contains(place(1.01, 0.0)));
     }

@@ -26,3 +26,81 @@ pub const BREADTH_MAX: usize = 65_536;
 
 /// Largest magnitude of a component: sums of squares of the longest vectors stay finite in a single.
 pub const COMPONENT_MAX: f32 = 1e15;
+
+/// Bytes of a payload as it is kept: 16 MiB.
+pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+
+/// Objects and arrays inside one another in a payload.
+pub const PAYLOAD_DEPTH_MAX: usize = 64;
+
+/// Bytes of the path to a payload field.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// Steps of the path to a payload field.
+pub const PATH_STEPS_MAX: usize = 64;
+
+/// Bytes of a word of a text field; longer ones are not found.
+pub const TOKEN_BYTES_MAX: usize = 256;
+
+/// Conditions of a filter, in all of its clauses together.
+pub const FILTER_CONDITIONS_MAX: usize = 4096;
+
+/// Filters inside one another.
+pub const FILTER_DEPTH_MAX: usize = 16;
+
+/// Ids, values to compare with and corners of areas of a filter, together.
+pub const FILTER_VALUES_MAX: usize = 65_536;
+
+/// Bytes of a filter in its short form, and of a text to look for.
+pub const FILTER_TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Dense and sparse vectors of a point.
+pub const VECTORS_MAX: usize = 32;
+
+/// Bytes of the name of a vector.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Payload fields that are indexed.
+pub const PAYLOAD_INDEXES_MAX: usize = 64;
+
+/// Components of a sparse vector that are not zero.
+pub const SPARSE_NONZERO_MAX: usize = 65_536;
+
+/// Bytes of what writers hand in together to the log: 64 MiB.
+pub const LOG_GROUP_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one file of the log: what live parts of [`LIVE_BYTES_MAX`] and operations without points may make.
+pub const LOG_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Points of the live part, dead ones too; the write that fills it seals it. It is searched exactly.
+pub const LIVE_POINTS_MAX: u32 = 16_384;
+
+/// Bytes of vectors and payloads of the live part: 64 MiB.
+pub const LIVE_BYTES_MAX: usize = 64 << 20;
+
+/// Sealed live parts that wait to become segments; a writer that would make one more waits itself.
+pub const SEALED_PARTS_MAX: usize = 4;
+
+/// Points of an operation.
+pub const OPERATION_POINTS_MAX: usize = 65_536;
+
+/// Bytes of a collection's head: configuration, segments, tombstones.
+pub const HEAD_BYTES_MAX: u64 = 1 << 30;
+
+/// Segments of a collection.
+pub const SEGMENTS_MAX: usize = 4096;
+
+/// Results of a search, a scroll or a facet.
+pub const RESULTS_MAX: usize = 65_536;
+
+/// Bytes of the longest text that a keyword index has; longer ones are found by looking at payloads.
+pub const TERM_BYTES_MAX: usize = 512;
+
+/// Bytes of a file of the log after which the live part is sealed, so that another file begins: 128 MiB.
+pub const LOG_SEAL_BYTES: u64 = 128 << 20;
+
+/// Segments of one size that merge at once.
+pub const MERGE_SEGMENTS: usize = 8;
+
+/// Bytes of what a segment says of its fields: 1 MiB.
+pub const META_BYTES_MAX: usize = 1 << 20;

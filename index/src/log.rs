@@ -81,7 +81,14 @@ pub struct Recovered {
 impl LogFile {
     /// The next file of a log, which has nothing on disk yet.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, number: u64, nonce: u64) -> Self {
-        Self { disk, dir: dir.to_owned(), number, nonce, end: 0, poisoned: false }
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            number,
+            nonce,
+            end: 0,
+            poisoned: false,
+        }
     }
 
     /// Opens a file of the log, hands each of its groups to `found`, and cuts off a torn tail.
@@ -97,7 +104,10 @@ impl LogFile {
     ) -> Result<Recovered, E> {
         let mut file = Self::new(disk, dir, number, nonce);
         let path = file.path();
-        let bytes = file.disk.read(&path, LOG_FILE_BYTES_MAX).map_err(file.io())?;
+        let bytes = file
+            .disk
+            .read(&path, LOG_FILE_BYTES_MAX)
+            .map_err(file.io())?;
         let mut groups = read_groups(&bytes, number);
         for group in &mut groups {
             let group = group.map_err(|Damage { offset, what }| LogError::Corrupt {
@@ -118,7 +128,10 @@ impl LogFile {
             file.end = end;
             if torn > 0 {
                 let opened = file.disk.open(&path).map_err(file.io())?;
-                opened.set_len(end).and_then(|()| opened.sync()).map_err(file.io())?;
+                opened
+                    .set_len(end)
+                    .and_then(|()| opened.sync())
+                    .map_err(file.io())?;
             }
         }
         Ok(Recovered { file, torn })
@@ -127,6 +140,11 @@ impl LogFile {
     /// Its number; the log's files count up.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// What tells it from an earlier file of the same number.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
     }
 
     /// Bytes that are durable.
@@ -153,7 +171,11 @@ impl LogFile {
         }
         let path = self.path();
         let is_new = self.end == 0;
-        let file = if is_new { self.disk.create(&path) } else { self.disk.open(&path) };
+        let file = if is_new {
+            self.disk.create(&path)
+        } else {
+            self.disk.open(&path)
+        };
         let file = file.map_err(self.io())?;
         let mut bytes = Vec::with_capacity(group.len() + frame::OVERHEAD_BYTES);
         if is_new {
@@ -179,7 +201,9 @@ impl LogFile {
     /// Takes back what was written of a group that did not fit.
     fn undo(&mut self, file: &dyn DiskFile, is_new: bool) {
         let undone = if is_new {
-            self.disk.remove(&self.path()).and_then(|()| self.disk.sync_dir(&self.dir))
+            self.disk
+                .remove(&self.path())
+                .and_then(|()| self.disk.sync_dir(&self.dir))
         } else {
             file.set_len(self.end).and_then(|()| file.sync())
         };
@@ -197,7 +221,10 @@ impl LogFile {
 
     fn io(&self) -> impl Fn(io::Error) -> LogError + use<> {
         let path = self.path();
-        move |source| LogError::Io { path: path.clone(), source }
+        move |source| LogError::Io {
+            path: path.clone(),
+            source,
+        }
     }
 }
 

@@ -109,23 +109,43 @@ pub(crate) mod tests {
         let filter = Filter::from_json(&json!({"must": [{"key": "t", "match": {"value": "x"}}]}));
         let of = Selection::Filter(filter.unwrap());
         let ids = Selection::Ids(vec![PointId::Number(7), PointId::Uuid([9; 16])]);
-        let point = Point { id: 1.into(), vectors: vectors.clone(), payload: payload.clone() };
+        let point = Point {
+            id: 1.into(),
+            vectors: vectors.clone(),
+            payload: payload.clone(),
+        };
         vec![
             Operation::Upsert(vec![point]),
             Operation::Delete(ids.clone()),
             Operation::Delete(of.clone()),
-            Operation::SetPayload { of: ids.clone(), payload: payload.clone(), path: None },
+            Operation::SetPayload {
+                of: ids.clone(),
+                payload: payload.clone(),
+                path: None,
+            },
             Operation::SetPayload {
                 of: of.clone(),
                 payload: payload.clone(),
                 path: Some(path.clone()),
             },
-            Operation::OverwritePayload { of: of.clone(), payload },
-            Operation::DeletePayload { of: ids.clone(), paths: vec![path.clone()] },
+            Operation::OverwritePayload {
+                of: of.clone(),
+                payload,
+            },
+            Operation::DeletePayload {
+                of: ids.clone(),
+                paths: vec![path.clone()],
+            },
             Operation::ClearPayload { of },
             Operation::UpdateVectors(vec![(PointId::Uuid([1; 16]), vectors)]),
-            Operation::DeleteVectors { of: ids, names: vec!["s".into()] },
-            Operation::CreateIndex { path: path.clone(), kind: FieldType::Geo },
+            Operation::DeleteVectors {
+                of: ids,
+                names: vec!["s".into()],
+            },
+            Operation::CreateIndex {
+                path: path.clone(),
+                kind: FieldType::Geo,
+            },
             Operation::DeleteIndex { path },
         ]
     }
@@ -137,7 +157,10 @@ pub(crate) mod tests {
             operation.encode(&mut bytes);
             assert_eq!(Operation::decode(&bytes).as_ref(), Ok(&operation));
             for len in 0..bytes.len() {
-                assert!(Operation::decode(&bytes[..len]).is_err(), "{operation:?} cut at {len}");
+                assert!(
+                    Operation::decode(&bytes[..len]).is_err(),
+                    "{operation:?} cut at {len}"
+                );
             }
             bytes.push(0);
             assert!(Operation::decode(&bytes).is_err());

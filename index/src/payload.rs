@@ -34,7 +34,10 @@ pub enum PayloadError {
         bytes: usize,
     },
     /// Too many objects and arrays inside one another.
-    #[error("a payload is nested more than {} deep", crate::limits::PAYLOAD_DEPTH_MAX)]
+    #[error(
+        "a payload is nested more than {} deep",
+        crate::limits::PAYLOAD_DEPTH_MAX
+    )]
     TooDeep,
     /// Bytes that no payload has.
     #[error("damaged payload: {0}")]
@@ -175,7 +178,10 @@ mod tests {
         let payload = Payload::from_json(&fits).unwrap();
         assert_eq!(payload.as_bytes().len(), PAYLOAD_BYTES_MAX);
         let long = json!({"k": "x".repeat(PAYLOAD_BYTES_MAX - overhead + 1)});
-        assert!(matches!(Payload::from_json(&long), Err(PayloadError::TooLong { .. })));
+        assert!(matches!(
+            Payload::from_json(&long),
+            Err(PayloadError::TooLong { .. })
+        ));
         assert_eq!(Payload::from_json(&json!([])), Err(PayloadError::NoObject));
     }
 }

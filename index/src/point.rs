@@ -1,13 +1,13 @@
 //! Points, and the vectors that they carry.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     id::PointId,
-    limits::{DIM_MAX, NAME_BYTES_MAX, SPARSE_NONZERO_MAX},
-    params::{Metric, VectorParams},
+    limits::{COMPONENT_MAX, NAME_BYTES_MAX, SPARSE_NONZERO_MAX},
     payload::Payload,
     schema::CollectionConfig,
+    vectors,
 };
 
 /// What a collection holds: an id, vectors by name, a JSON object.
@@ -38,7 +38,7 @@ pub struct SparseVector {
 }
 
 /// Why a vector is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VectorError {
     /// The collection has no vector of that name.
@@ -55,39 +55,19 @@ pub enum VectorError {
         /// What it should be.
         expected: &'static str,
     },
-    /// Another number of components.
-    #[error("vector {name:?} has {found} components; the collection's have {expected}")]
-    Dimension {
+    /// A dense vector that the collection cannot store or compare.
+    #[error("vector {name:?}: {source}")]
+    Dense {
         /// The name.
         name: String,
-        /// What the collection has.
-        expected: usize,
-        /// What was given.
-        found: usize,
+        /// Why.
+        source: vectors::VectorError,
     },
-    /// A component that is no number.
-    #[error("component {at} of vector {name:?} is not a finite number")]
-    NotFinite {
-        /// The name.
-        name: String,
-        /// The first such component, counted from 0.
+    /// A component of a sparse vector that is no number, or too large to be summed.
+    #[error("value {at} of a sparse vector is not a number of magnitude up to {COMPONENT_MAX:e}")]
+    Value {
+        /// Which one, from 0.
         at: usize,
-    },
-    /// No direction.
-    #[error("vector {name:?} is zero, which has no direction: cosine needs one")]
-    Zero {
-        /// The name.
-        name: String,
-    },
-    /// Numbers that its way of storing cannot hold.
-    #[error("component {at} of vector {name:?} does not fit into {dtype}")]
-    Range {
-        /// The name.
-        name: String,
-        /// The first such component, counted from 0.
-        at: usize,
-        /// How components are stored.
-        dtype: &'static str,
     },
     /// Indices and values of a sparse vector do not belong together.
     #[error("a sparse vector with {indices} indices and {values} values")]
@@ -118,16 +98,27 @@ impl SparseVector {
     /// [`VectorError`] for lists of different length, indices that repeat, too many, and what is not finite.
     pub fn new(indices: &[u32], values: &[f32]) -> Result<Self, VectorError> {
         if indices.len() != values.len() {
-            return Err(VectorError::Uneven { indices: indices.len(), values: values.len() });
+            return Err(VectorError::Uneven {
+                indices: indices.len(),
+                values: values.len(),
+            });
         }
         if indices.len() > SPARSE_NONZERO_MAX {
-            return Err(VectorError::TooLong { found: indices.len() });
+            return Err(VectorError::TooLong {
+                found: indices.len(),
+            });
         }
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(VectorError::NotFinite { name: String::new(), at });
+            return Err(VectorError::NotFinite {
+                name: String::new(),
+                at,
+            });
         }
-        let mut pairs: Vec<(u32, f32)> =
-            indices.iter().copied().zip(values.iter().copied()).collect();
+        let mut pairs: Vec<(u32, f32)> = indices
+            .iter()
+            .copied()
+            .zip(values.iter().copied())
+            .collect();
         pairs.sort_unstable_by_key(|(index, _)| *index);
         if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(VectorError::Twice { index: pair[0].0 });
@@ -148,7 +139,10 @@ impl SparseVector {
 
     /// The dimensions with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
-        self.indices.iter().copied().zip(self.values.iter().copied())
+        self.indices
+            .iter()
+            .copied()
+            .zip(self.values.iter().copied())
     }
 
     /// The dot product with another, and whether they share a dimension at all. Products are summed from the
@@ -171,110 +165,96 @@ impl SparseVector {
     }
 }
 
-/// Checks a dense vector against what the collection says of it.
-///
-/// # Errors
-/// [`VectorError`], the first that applies.
-pub fn check_dense(name: &str, params: &VectorParams, vector: &[f32]) -> Result<(), VectorError> {
-    let name = || name.to_owned();
-    if vector.len() != params.dim.get() {
-        return Err(VectorError::Dimension {
-            name: name(),
-            expected: params.dim.get(),
-            found: vector.len(),
-        });
-    }
-    if let Some(at) = vector.iter().position(|value| !value.is_finite()) {
-        return Err(VectorError::NotFinite { name: name(), at });
-    }
-    if params.metric == Metric::Cosine && !has_direction(vector) {
-        return Err(VectorError::Zero { name: name() });
-    }
-    let dtype = crate::schema::dtype_name(params.dtype);
-    let fits = |value: &f32| match params.dtype {
-        crate::params::Dtype::F32 => true,
-        // cosine vectors are normalised before they are stored
-        crate::params::Dtype::F16 => params.metric == Metric::Cosine || value.abs() < F16_LIMIT,
-        crate::params::Dtype::U8 => (0.0..=255.0).contains(value) && value.fract() == 0.0,
-    };
-    match vector.iter().position(|value| !fits(value)) {
-        Some(at) => Err(VectorError::Range { name: name(), at, dtype }),
-        None => Ok(()),
-    }
+/// Vectors in the form in which they are stored.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StoredVectors {
+    pub(crate) dense: BTreeMap<String, Vec<u8>>,
+    pub(crate) sparse: BTreeMap<String, Arc<SparseVector>>,
 }
 
-/// Magnitude at which singles round to the infinity of halves.
-const F16_LIMIT: f32 = 65_520.0;
-
-/// Whether a vector can be normalised in singles.
-fn has_direction(vector: &[f32]) -> bool {
-    let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
-    square.sqrt() >= f64::from(f32::MIN_POSITIVE)
-}
-
-impl Point {
-    /// Checks the vectors against what the collection says of them.
-    ///
-    /// # Errors
-    /// [`VectorError`], the first that applies.
-    pub fn check(&self, config: &CollectionConfig) -> Result<(), VectorError> {
-        check_vectors(&self.vectors, config)
-    }
-}
-
-/// Checks vectors against what the collection says of them.
-pub(crate) fn check_vectors(
-    vectors: &BTreeMap<String, Vector>,
-    config: &CollectionConfig,
-) -> Result<(), VectorError> {
-    for (name, vector) in vectors {
-        let named = || name.chars().take(NAME_BYTES_MAX).collect::<String>();
-        match (vector, config.vectors.get(name), config.sparse.contains_key(name)) {
-            (Vector::Dense(vector), Some(params), _) => check_dense(name, params, vector)?,
-            (Vector::Sparse(_), None, true) => {}
-            (Vector::Dense(_), None, true) => {
-                return Err(VectorError::Kind { name: named(), expected: "sparse" });
+impl StoredVectors {
+    /// Checks vectors against what the collection says of them, and normalises what is compared by cosine.
+    pub(crate) fn encode(
+        vectors: &BTreeMap<String, Vector>,
+        config: &CollectionConfig,
+    ) -> Result<Self, VectorError> {
+        let mut stored = Self::default();
+        for (name, vector) in vectors {
+            let named = || name.chars().take(NAME_BYTES_MAX).collect::<String>();
+            match (
+                vector,
+                config.vectors.get(name),
+                config.sparse.contains_key(name),
+            ) {
+                (Vector::Dense(vector), Some(params), _) => {
+                    let bytes = vectors::encode(params, vector);
+                    let bytes = bytes.map_err(|source| VectorError::Dense {
+                        name: named(),
+                        source,
+                    })?;
+                    stored.dense.insert(name.clone(), bytes);
+                }
+                (Vector::Sparse(vector), None, true) => {
+                    stored.sparse.insert(name.clone(), Arc::new(vector.clone()));
+                }
+                (Vector::Dense(_), None, true) => {
+                    return Err(VectorError::Kind {
+                        name: named(),
+                        expected: "sparse",
+                    });
+                }
+                (Vector::Sparse(_), Some(_), _) => {
+                    return Err(VectorError::Kind {
+                        name: named(),
+                        expected: "dense",
+                    });
+                }
+                (_, None, false) => return Err(VectorError::Unknown { name: named() }),
             }
-            (Vector::Sparse(_), Some(_), _) => {
-                return Err(VectorError::Kind { name: named(), expected: "dense" });
-            }
-            (_, None, false) => return Err(VectorError::Unknown { name: named() }),
         }
+        Ok(stored)
     }
-    Ok(())
 }
-
-const _: () = assert!(DIM_MAX as usize * 4 <= crate::limits::LOG_GROUP_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{Dim, Dtype};
-
-    fn params(metric: Metric, dtype: Dtype) -> VectorParams {
-        VectorParams { dim: Dim::new(2).unwrap(), metric, dtype }
-    }
+    use crate::{
+        params::{Dim, Dtype, Metric, VectorParams},
+        schema::SparseParams,
+    };
 
     #[test]
-    fn vectors_that_cannot_be_stored_are_refused_and_named() {
-        let cosine = params(Metric::Cosine, Dtype::F32);
-        let check = |params: &VectorParams, vector: &[f32]| {
-            check_dense("v", params, vector).map_err(|error| error.to_string())
+    fn vectors_that_do_not_fit_the_collection_are_refused_and_named() {
+        let params = VectorParams {
+            dim: Dim::new(2).unwrap(),
+            metric: Metric::Cosine,
+            dtype: Dtype::F32,
         };
-        assert_eq!(check(&cosine, &[1.0, 0.0]), Ok(()));
-        for (params, vector, said) in [
-            (cosine, &[1.0][..], "has 1 components; the collection's have 2"),
-            (cosine, &[0.0, f32::NAN], "component 1"),
-            (cosine, &[f32::INFINITY, 0.0], "component 0"),
-            (cosine, &[0.0, -0.0], "is zero"),
-            (params(Metric::Dot, Dtype::F16), &[1.0, 65_520.0], "does not fit into f16"),
-            (params(Metric::Dot, Dtype::U8), &[1.0, 256.0], "does not fit into u8"),
-            (params(Metric::Dot, Dtype::U8), &[1.5, 0.0], "component 0"),
+        let mut config = CollectionConfig::single(params);
+        config.sparse.insert("s".into(), SparseParams::default());
+        let encode = |name: &str, vector: Vector| {
+            let vectors = [(name.to_owned(), vector)].into();
+            StoredVectors::encode(&vectors, &config)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        let dense = |numbers: &[f32]| Vector::Dense(numbers.to_vec());
+        let sparse = Vector::Sparse(SparseVector::new(&[1], &[1.0]).unwrap());
+        assert_eq!(encode("", dense(&[1.0, 0.0])), Ok(()));
+        assert_eq!(encode("s", sparse.clone()), Ok(()));
+        for (name, vector, said) in [
+            ("", dense(&[1.0]), "1 components"),
+            ("", dense(&[0.0, f32::NAN]), "component 1"),
+            ("", dense(&[f32::INFINITY, 0.0]), "component 0"),
+            ("", dense(&[0.0, -0.0]), "zero"),
+            ("other", dense(&[1.0, 0.0]), "no vector named"),
+            ("s", dense(&[1.0, 0.0]), "is sparse"),
+            ("", sparse, "is dense"),
         ] {
-            let error = check(&params, vector).unwrap_err();
+            let error = encode(name, vector).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
-        assert_eq!(check(&params(Metric::Dot, Dtype::F32), &[0.0, 0.0]), Ok(()));
     }
 
     #[test]

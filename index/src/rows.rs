@@ -44,6 +44,22 @@ impl RowSet {
         set
     }
 
+    /// The rows below `rows` that are not members of `bitmap`.
+    #[must_use]
+    pub fn all_but(bitmap: &RoaringBitmap, rows: u32) -> Self {
+        let mut set = Self::empty(rows);
+        set.words.fill(u64::MAX);
+        if let (Some(last), used @ 1..) = (set.words.last_mut(), rows % 64) {
+            *last = (1 << used) - 1;
+        }
+        set.count = rows;
+        for row in bitmap.iter().take_while(|row| *row < rows) {
+            set.words[(row / 64) as usize] &= !(1 << (row % 64));
+            set.count -= 1;
+        }
+        set
+    }
+
     /// Adds a row; a row at or above the bound is ignored.
     pub fn insert(&mut self, row: Row) {
         if row.0 < self.rows && !self.contains(row) {
@@ -92,6 +108,17 @@ mod tests {
         assert_eq!(members, [0, 1, 63, 64, 129]);
         assert_eq!(set.count(), 5);
         assert!(set.contains(Row(129)) && !set.contains(Row(130)) && !set.contains(Row(u32::MAX)));
+    }
+
+    #[test]
+    fn all_but_some_is_what_is_left() {
+        let bitmap: RoaringBitmap = [0, 64, 4000].into_iter().collect();
+        for rows in [1, 63, 64, 65, 128] {
+            let set = RowSet::all_but(&bitmap, rows);
+            let expected: Vec<_> = (0..rows).filter(|row| !bitmap.contains(*row)).collect();
+            assert_eq!(set.iter().map(|row| row.0).collect::<Vec<_>>(), expected);
+            assert_eq!(set.count(), expected.len());
+        }
     }
 
     #[test]

@@ -102,7 +102,10 @@ pub enum ConfigError {
 impl CollectionConfig {
     /// A configuration with one vector without a name.
     pub fn single(params: VectorParams) -> Self {
-        Self { vectors: [(String::new(), params)].into(), ..Self::default() }
+        Self {
+            vectors: [(String::new(), params)].into(),
+            ..Self::default()
+        }
     }
 
     /// Checks names and numbers of things.
@@ -113,10 +116,19 @@ impl CollectionConfig {
         if self.vectors.len() + self.sparse.len() > VECTORS_MAX {
             return Err(ConfigError::Vectors);
         }
-        if self.vectors.keys().chain(self.sparse.keys()).any(|name| name.len() > NAME_BYTES_MAX) {
+        if self
+            .vectors
+            .keys()
+            .chain(self.sparse.keys())
+            .any(|name| name.len() > NAME_BYTES_MAX)
+        {
             return Err(ConfigError::Name);
         }
-        if let Some(name) = self.sparse.keys().find(|name| self.vectors.contains_key(*name)) {
+        if let Some(name) = self
+            .sparse
+            .keys()
+            .find(|name| self.vectors.contains_key(*name))
+        {
             return Err(ConfigError::Twice { name: name.clone() });
         }
         if self.schema.fields.len() > PAYLOAD_INDEXES_MAX {
@@ -135,7 +147,10 @@ impl CollectionConfig {
             };
             (name.clone(), shown)
         });
-        let fields = self.schema.iter().map(|(path, kind)| (path.to_string(), kind));
+        let fields = self
+            .schema
+            .iter()
+            .map(|(path, kind)| (path.to_string(), kind));
         let json = ConfigJson {
             vectors: vectors.collect(),
             sparse: self.sparse.clone(),
@@ -152,18 +167,24 @@ impl CollectionConfig {
     pub fn from_json(value: &serde_json::Value) -> Result<Self, ConfigError> {
         let wrong = |what: String| ConfigError::Json(what);
         let json = ConfigJson::deserialize(value).map_err(|error| wrong(error.to_string()))?;
-        let mut config = Self { sparse: json.sparse, embedder: json.embedder, ..Self::default() };
+        let mut config = Self {
+            sparse: json.sparse,
+            embedder: json.embedder,
+            ..Self::default()
+        };
         for (name, shown) in json.vectors {
             let params = VectorParams {
                 dim: Dim::new(shown.size).map_err(|error| wrong(error.to_string()))?,
-                metric: metric_named(&shown.metric).ok_or_else(|| wrong("unknown metric".into()))?,
+                metric: metric_named(&shown.metric)
+                    .ok_or_else(|| wrong("unknown metric".into()))?,
                 dtype: dtype_named(&shown.dtype).ok_or_else(|| wrong("unknown dtype".into()))?,
             };
             config.vectors.insert(name, params);
         }
         for (path, kind) in json.schema {
-            let path: PayloadPath =
-                path.parse().map_err(|e: crate::payload::PathError| wrong(e.to_string()))?;
+            let path: PayloadPath = path
+                .parse()
+                .map_err(|e: crate::payload::PathError| wrong(e.to_string()))?;
             config.schema.fields.insert(path, kind);
         }
         config.check()?;
@@ -202,22 +223,34 @@ const DTYPES: [(Dtype, &str); 3] = [(Dtype::F32, "f32"), (Dtype::F16, "f16"), (D
 
 /// What a metric is called in configurations and on the command line.
 pub fn metric_name(metric: Metric) -> &'static str {
-    METRICS.iter().find(|(other, _)| *other == metric).map_or("", |(_, name)| name)
+    METRICS
+        .iter()
+        .find(|(other, _)| *other == metric)
+        .map_or("", |(_, name)| name)
 }
 
 /// The metric of a name.
 pub fn metric_named(name: &str) -> Option<Metric> {
-    METRICS.iter().find(|(_, other)| *other == name).map(|(metric, _)| *metric)
+    METRICS
+        .iter()
+        .find(|(_, other)| *other == name)
+        .map(|(metric, _)| *metric)
 }
 
 /// What a way of storing components is called in configurations and on the command line.
 pub fn dtype_name(dtype: Dtype) -> &'static str {
-    DTYPES.iter().find(|(other, _)| *other == dtype).map_or("", |(_, name)| name)
+    DTYPES
+        .iter()
+        .find(|(other, _)| *other == dtype)
+        .map_or("", |(_, name)| name)
 }
 
 /// The way of storing components of a name.
 pub fn dtype_named(name: &str) -> Option<Dtype> {
-    DTYPES.iter().find(|(_, other)| *other == name).map(|(dtype, _)| *dtype)
+    DTYPES
+        .iter()
+        .find(|(_, other)| *other == name)
+        .map(|(dtype, _)| *dtype)
 }
 
 impl Schema {
@@ -250,7 +283,11 @@ impl Schema {
 
     /// How the text of a field is cut, if it is indexed as text.
     pub(crate) fn text_rule(&self, path: &str) -> Option<TextRule> {
-        match self.fields.iter().find(|(field, _)| field.as_str() == path)? {
+        match self
+            .fields
+            .iter()
+            .find(|(field, _)| field.as_str() == path)?
+        {
             (_, FieldType::Text(rule)) => Some(*rule),
             _ => None,
         }
@@ -262,16 +299,29 @@ mod tests {
     use super::*;
 
     fn params(dim: u32) -> VectorParams {
-        VectorParams { dim: Dim::new(dim).unwrap(), metric: Metric::Cosine, dtype: Dtype::F16 }
+        VectorParams {
+            dim: Dim::new(dim).unwrap(),
+            metric: Metric::Cosine,
+            dtype: Dtype::F16,
+        }
     }
 
     #[test]
     fn a_configuration_reads_back_as_it_was() {
         let mut config = CollectionConfig::single(params(384));
-        config.sparse.insert("bm25".into(), SparseParams { idf: true });
-        config.embedder = Some(Embedder { name: "minilm".into(), ..Embedder::default() });
+        config
+            .sparse
+            .insert("bm25".into(), SparseParams { idf: true });
+        config.embedder = Some(Embedder {
+            name: "minilm".into(),
+            ..Embedder::default()
+        });
         let text = FieldType::Text(TextRule::default());
-        for (path, kind) in [("a.b", FieldType::Keyword), ("t", text), ("g", FieldType::Geo)] {
+        for (path, kind) in [
+            ("a.b", FieldType::Keyword),
+            ("t", text),
+            ("g", FieldType::Geo),
+        ] {
             config.schema.insert(path.parse().unwrap(), kind).unwrap();
         }
         assert_eq!(CollectionConfig::from_json(&config.to_json()), Ok(config));
@@ -285,13 +335,17 @@ mod tests {
             config.vectors.insert(name.to_string(), params(1));
         }
         assert_eq!(config.check(), Ok(()));
-        config.sparse.insert("one more".into(), SparseParams::default());
+        config
+            .sparse
+            .insert("one more".into(), SparseParams::default());
         assert_eq!(config.check(), Err(ConfigError::Vectors));
 
         let mut config = CollectionConfig::default();
         config.vectors.insert("n".repeat(NAME_BYTES_MAX), params(1));
         assert_eq!(config.check(), Ok(()));
-        config.vectors.insert("n".repeat(NAME_BYTES_MAX + 1), params(1));
+        config
+            .vectors
+            .insert("n".repeat(NAME_BYTES_MAX + 1), params(1));
         assert_eq!(config.check(), Err(ConfigError::Name));
 
         let mut schema = Schema::default();
@@ -300,7 +354,10 @@ mod tests {
             schema.insert(path, FieldType::Keyword).unwrap();
         }
         let more = "more".parse().unwrap();
-        assert_eq!(schema.insert(more, FieldType::Keyword), Err(ConfigError::Indexes));
+        assert_eq!(
+            schema.insert(more, FieldType::Keyword),
+            Err(ConfigError::Indexes)
+        );
     }
 
     #[test]

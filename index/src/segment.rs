@@ -1,8 +1,16 @@
 //! Segments: one immutable file each, made of sections (docs/format/segment.md).
 
+pub(crate) mod build;
+pub(crate) mod field;
 mod file;
+mod ids;
+mod lists;
+mod payloads;
+pub(crate) mod points;
+mod sparse;
 mod writer;
 
+pub use build::BuildError;
 pub use file::{OpenError, SectionBytes, SectionInfo, SegmentFile, SegmentId, VerifyError};
 pub use writer::{SegmentWriter, WriteError};
 

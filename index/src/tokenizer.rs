@@ -120,10 +120,21 @@ mod tests {
     #[test]
     fn text_is_cut_as_the_rule_says() {
         let word = TextRule::default();
-        assert_eq!(words(word, "Hello, WORLD! héllo-42"), ["42", "hello", "héllo", "world"]);
-        let white = TextRule { tokenizer: Tokenizer::Whitespace, lowercase: false, ..word };
+        assert_eq!(
+            words(word, "Hello, WORLD! héllo-42"),
+            ["42", "hello", "héllo", "world"]
+        );
+        let white = TextRule {
+            tokenizer: Tokenizer::Whitespace,
+            lowercase: false,
+            ..word
+        };
         assert_eq!(words(white, " A-b  c "), ["A-b", "c"]);
-        let prefix = TextRule { tokenizer: Tokenizer::Prefix, min_token_len: 2, ..word };
+        let prefix = TextRule {
+            tokenizer: Tokenizer::Prefix,
+            min_token_len: 2,
+            ..word
+        };
         assert_eq!(words(prefix, "abcd"), ["ab", "abc", "abcd"]);
         assert_eq!(prefix.query("abc").into_iter().collect::<Vec<_>>(), ["abc"]);
     }

@@ -107,7 +107,10 @@ fn apply(data: &mut Vec<u8>, change: &Change) {
 impl SimDisk {
     /// An empty disk, whose crashes follow from a seed.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State { random: seed, ..State::default() })))
+        Self(Arc::new(Mutex::new(State {
+            random: seed,
+            ..State::default()
+        })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -155,7 +158,10 @@ impl SimDisk {
                     (_, Change::Write(at, bytes)) => {
                         for (sector, part) in bytes.chunks(SECTOR).enumerate() {
                             if state.draw(2) == 0 {
-                                apply(&mut data, &Change::Write(at + sector * SECTOR, part.to_vec()));
+                                apply(
+                                    &mut data,
+                                    &Change::Write(at + sector * SECTOR, part.to_vec()),
+                                );
                             }
                         }
                     }
@@ -195,13 +201,21 @@ impl Disk for SimDisk {
         let file = state.files.len();
         state.files.push(SimFile::default());
         state.rename(path, Some(file));
-        Ok(Box::new(Handle { disk: self.clone(), file, boot: state.boot }))
+        Ok(Box::new(Handle {
+            disk: self.clone(),
+            file,
+            boot: state.boot,
+        }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let state = self.state();
         let file = state.find(path)?;
-        Ok(Box::new(Handle { disk: self.clone(), file, boot: state.boot }))
+        Ok(Box::new(Handle {
+            disk: self.clone(),
+            file,
+            boot: state.boot,
+        }))
     }
 
     fn read(&self, path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
@@ -263,7 +277,10 @@ impl Disk for SimDisk {
         if !state.dirs.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = state.names.keys().filter(|name| name.parent() == Some(path));
+        let inside = state
+            .names
+            .keys()
+            .filter(|name| name.parent() == Some(path));
         let names = inside.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned()));
         Ok(names.collect())
     }
@@ -283,7 +300,10 @@ impl Handle {
         let grows = grows.saturating_sub(state.files[self.file].data.len());
         let named: BTreeSet<usize> = state.names.values().copied().collect();
         let used: usize = named.iter().map(|file| state.files[*file].data.len()).sum();
-        if state.capacity.is_some_and(|capacity| used + grows > capacity) {
+        if state
+            .capacity
+            .is_some_and(|capacity| used + grows > capacity)
+        {
             return Err(io::ErrorKind::StorageFull.into());
         }
         // the write during which power fails may still reach the disk

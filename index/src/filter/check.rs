@@ -29,7 +29,11 @@ impl Filter {
             && (self.should.is_empty() || self.should.iter().any(holds))
             && !self.must_not.iter().any(holds)
             && self.min_should.as_ref().is_none_or(|(count, conditions)| {
-                conditions.iter().filter(|condition| holds(condition)).count() >= *count
+                conditions
+                    .iter()
+                    .filter(|condition| holds(condition))
+                    .count()
+                    >= *count
             })
     }
 }
@@ -48,7 +52,12 @@ impl Condition {
                 let mut found = false;
                 path.each_flat(point.payload, &mut |value| {
                     let object = matches!(value.kind(), Kind::Object(_));
-                    found = found || object && filter.check(&Candidate { payload: value, ..*point });
+                    found = found
+                        || object
+                            && filter.check(&Candidate {
+                                payload: value,
+                                ..*point
+                            });
                 });
                 found
             }
@@ -110,7 +119,9 @@ impl Test {
                 Kind::String(text) => parse_datetime(text).is_some_and(|time| range.contains(time)),
                 _ => false,
             },
-            Self::Geo(area) => GeoPoint::from_value(value).is_some_and(|point| area.contains(point)),
+            Self::Geo(area) => {
+                GeoPoint::from_value(value).is_some_and(|point| area.contains(point))
+            }
             Self::Count(_) => false,
         }
     }
@@ -155,7 +166,11 @@ impl Scalar {
 impl TextQuery {
     /// Text to look for.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), any: false, words: None }
+        Self {
+            text: text.into(),
+            any: false,
+            words: None,
+        }
     }
 
     fn holds(&self, text: &str) -> bool {
@@ -195,7 +210,8 @@ mod tests {
             "t": "2024-05-01T00:00:00Z", "g": {"lon": 13.4, "lat": 52.5},
             "o": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "m": {"k": "v"}, "text": "the quick fox",
         });
-        let field = |key: &str, name: &str, test: Value| json!({"must": [{"key": key, name: test}]});
+        let field =
+            |key: &str, name: &str, test: Value| json!({"must": [{"key": key, name: test}]});
         for (holds, filter) in [
             (true, field("s", "match", json!({"value": "libs"}))),
             (false, field("s", "match", json!({"value": "lib"}))),
@@ -212,31 +228,69 @@ mod tests {
             (true, field("m.k", "match", json!({"value": "v"}))),
             (true, field("i", "range", json!({"gte": 5, "lt": 5.5}))),
             (false, field("i", "range", json!({"gt": 5}))),
-            (true, field("t", "range", json!({"gte": "2024-05-01", "lt": "2024-05-02"}))),
+            (
+                true,
+                field(
+                    "t",
+                    "range",
+                    json!({"gte": "2024-05-01", "lt": "2024-05-02"}),
+                ),
+            ),
             (false, field("s", "range", json!({"gte": 0}))),
-            (true, field("g", "geo_radius", json!({"center": {"lon": 13.4, "lat": 52.5}, "radius": 1}))),
+            (
+                true,
+                field(
+                    "g",
+                    "geo_radius",
+                    json!({"center": {"lon": 13.4, "lat": 52.5}, "radius": 1}),
+                ),
+            ),
             (true, field("l", "values_count", json!({"gte": 3}))),
             (true, field("missing", "values_count", json!({"lt": 1}))),
             (true, json!({"must": {"is_empty": {"key": "missing"}}})),
             (true, json!({"must": [{"is_empty": {"key": "e"}}]})),
             (true, json!({"must": [{"is_empty": {"key": "n"}}]})),
             (false, json!({"must": [{"is_empty": {"key": "s"}}]})),
-            (true, json!({"must": [{"is_null": {"key": "n"}}, {"is_null": {"key": "l"}}]})),
+            (
+                true,
+                json!({"must": [{"is_null": {"key": "n"}}, {"is_null": {"key": "l"}}]}),
+            ),
             (false, json!({"must": [{"is_null": {"key": "missing"}}]})),
             (true, json!({"must": [{"has_id": [7, 8]}]})),
             (false, json!({"must_not": [{"has_id": [7]}]})),
             (true, json!({"must": [{"has_vector": "text"}]})),
             (false, json!({"must": [{"has_vector": "image"}]})),
-            (true, json!({"should": [{"has_id": [8]}, {"key": "i", "match": {"value": 5}}]})),
+            (
+                true,
+                json!({"should": [{"has_id": [8]}, {"key": "i", "match": {"value": 5}}]}),
+            ),
             (true, json!({"should": []})),
-            (true, json!({"must": [{"nested": {"key": "o", "filter": {"must": [
-                {"key": "x", "match": {"value": 1}}, {"key": "y", "match": {"value": 2}}]}}}]})),
-            (false, json!({"must": [{"nested": {"key": "o", "filter": {"must": [
-                {"key": "x", "match": {"value": 1}}, {"key": "y", "match": {"value": 4}}]}}}]})),
-            (true, json!({"must": [{"key": "o[].x", "match": {"value": 3}}]})),
-            (true, json!({"min_should": {"min_count": 1, "conditions": [{"has_id": [7]}, {"has_id": [8]}]}})),
-            (false, json!({"min_should": {"min_count": 2, "conditions": [{"has_id": [7]}, {"has_id": [8]}]}})),
-            (true, json!({"must": [{"must": [{"must": [{"has_id": [7]}]}]}]})),
+            (
+                true,
+                json!({"must": [{"nested": {"key": "o", "filter": {"must": [
+                {"key": "x", "match": {"value": 1}}, {"key": "y", "match": {"value": 2}}]}}}]}),
+            ),
+            (
+                false,
+                json!({"must": [{"nested": {"key": "o", "filter": {"must": [
+                {"key": "x", "match": {"value": 1}}, {"key": "y", "match": {"value": 4}}]}}}]}),
+            ),
+            (
+                true,
+                json!({"must": [{"key": "o[].x", "match": {"value": 3}}]}),
+            ),
+            (
+                true,
+                json!({"min_should": {"min_count": 1, "conditions": [{"has_id": [7]}, {"has_id": [8]}]}}),
+            ),
+            (
+                false,
+                json!({"min_should": {"min_count": 2, "conditions": [{"has_id": [7]}, {"has_id": [8]}]}}),
+            ),
+            (
+                true,
+                json!({"must": [{"must": [{"must": [{"has_id": [7]}]}]}]}),
+            ),
         ] {
             assert_eq!(passes(&filter, &point), holds, "{filter}");
         }

@@ -9,9 +9,7 @@ use crate::{
     datetime::{format_datetime, parse_datetime},
     geo::{GeoArea, GeoPoint},
     id::PointId,
-    limits::{
-        FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_TEXT_BYTES_MAX, FILTER_VALUES_MAX,
-    },
+    limits::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_TEXT_BYTES_MAX, FILTER_VALUES_MAX},
     payload::PayloadPath,
 };
 
@@ -45,7 +43,10 @@ struct Budget {
 
 impl Budget {
     fn values(&mut self, count: usize) -> Result<(), FilterError> {
-        self.values = self.values.checked_sub(count).ok_or(FilterError::TooManyValues)?;
+        self.values = self
+            .values
+            .checked_sub(count)
+            .ok_or(FilterError::TooManyValues)?;
         Ok(())
     }
 }
@@ -56,7 +57,10 @@ impl Filter {
     /// # Errors
     /// [`FilterError`] for what is not of the grammar or past a bound.
     pub fn from_json(value: &Value) -> Result<Self, FilterError> {
-        let mut budget = Budget { conditions: FILTER_CONDITIONS_MAX, values: FILTER_VALUES_MAX };
+        let mut budget = Budget {
+            conditions: FILTER_CONDITIONS_MAX,
+            values: FILTER_VALUES_MAX,
+        };
         match value {
             Value::Null => Ok(Self::default()),
             Value::Object(map) => read(map, &mut budget, 0),
@@ -65,7 +69,11 @@ impl Filter {
     }
 }
 
-fn read(map: &Map<String, Value>, budget: &mut Budget, depth: usize) -> Result<Filter, FilterError> {
+fn read(
+    map: &Map<String, Value>,
+    budget: &mut Budget,
+    depth: usize,
+) -> Result<Filter, FilterError> {
     if depth >= FILTER_DEPTH_MAX {
         return Err(FilterError::TooDeep);
     }
@@ -77,7 +85,9 @@ fn read(map: &Map<String, Value>, budget: &mut Budget, depth: usize) -> Result<F
             "must_not" => filter.must_not = clause(value, budget, depth)?,
             "min_should" if value.is_null() => {}
             "min_should" => {
-                let map = value.as_object().ok_or_else(|| wrong("min_should is no object"))?;
+                let map = value
+                    .as_object()
+                    .ok_or_else(|| wrong("min_should is no object"))?;
                 let count = map.get("min_count").and_then(Value::as_u64);
                 let count = count.ok_or_else(|| wrong("min_count is missing"))?;
                 let conditions = map.get("conditions").unwrap_or(&Value::Null);
@@ -97,15 +107,23 @@ fn clause(value: &Value, budget: &mut Budget, depth: usize) -> Result<Vec<Condit
             if items.len() > budget.conditions {
                 return Err(FilterError::TooMany);
             }
-            items.iter().map(|item| condition(item, budget, depth)).collect()
+            items
+                .iter()
+                .map(|item| condition(item, budget, depth))
+                .collect()
         }
         one => Ok(vec![condition(one, budget, depth)?]),
     }
 }
 
 fn condition(value: &Value, budget: &mut Budget, depth: usize) -> Result<Condition, FilterError> {
-    budget.conditions = budget.conditions.checked_sub(1).ok_or(FilterError::TooMany)?;
-    let map = value.as_object().ok_or_else(|| wrong("a condition is no object"))?;
+    budget.conditions = budget
+        .conditions
+        .checked_sub(1)
+        .ok_or(FilterError::TooMany)?;
+    let map = value
+        .as_object()
+        .ok_or_else(|| wrong("a condition is no object"))?;
     if map.contains_key("key") {
         return field(map, budget);
     }
@@ -115,7 +133,9 @@ fn condition(value: &Value, budget: &mut Budget, depth: usize) -> Result<Conditi
         Some(("is_null", value)) => Ok(Condition::IsNull(key_of(value)?)),
         Some(("has_id", Value::Array(ids))) => {
             budget.values(ids.len())?;
-            let ids = ids.iter().map(|id| PointId::from_json(id).map_err(|e| wrong(e.to_string())));
+            let ids = ids
+                .iter()
+                .map(|id| PointId::from_json(id).map_err(|e| wrong(e.to_string())));
             Ok(Condition::HasId(ids.collect::<Result<_, _>>()?))
         }
         Some(("has_vector", Value::String(name))) => Ok(Condition::HasVector(name.clone())),
@@ -128,7 +148,10 @@ fn condition(value: &Value, budget: &mut Budget, depth: usize) -> Result<Conditi
         Some(("filter", Value::Object(inner))) => {
             Ok(Condition::Filter(Box::new(read(inner, budget, depth + 1)?)))
         }
-        _ if map.keys().any(|key| key.contains("must") || key.contains("should")) => {
+        _ if map
+            .keys()
+            .any(|key| key.contains("must") || key.contains("should")) =>
+        {
             Ok(Condition::Filter(Box::new(read(map, budget, depth + 1)?)))
         }
         Some((other, _)) => Err(wrong(format!("unknown condition {:?}", short(other)))),
@@ -145,13 +168,17 @@ fn single(map: &Map<String, Value>) -> Option<(&str, &Value)> {
 
 fn path(value: &Value) -> Result<PayloadPath, FilterError> {
     let text = value.as_str().ok_or_else(|| wrong("a key is no text"))?;
-    text.parse().map_err(|e: crate::payload::PathError| wrong(e.to_string()))
+    text.parse()
+        .map_err(|e: crate::payload::PathError| wrong(e.to_string()))
 }
 
 fn field(map: &Map<String, Value>, budget: &mut Budget) -> Result<Condition, FilterError> {
     let key = path(&map["key"])?;
     let mut found = None;
-    for (name, value) in map.iter().filter(|(name, value)| *name != "key" && !value.is_null()) {
+    for (name, value) in map
+        .iter()
+        .filter(|(name, value)| *name != "key" && !value.is_null())
+    {
         let condition = match name.as_str() {
             "match" => Condition::Field(key.clone(), matching(value, budget)?),
             "range" => Condition::Field(key.clone(), range(value)?),
@@ -179,21 +206,30 @@ fn field(map: &Map<String, Value>, budget: &mut Budget) -> Result<Condition, Fil
             other => return Err(wrong(format!("unknown test {:?}", short(other)))),
         };
         if found.replace(condition).is_some() {
-            return Err(wrong(format!("more than one test of {:?}", short(key.as_str()))));
+            return Err(wrong(format!(
+                "more than one test of {:?}",
+                short(key.as_str())
+            )));
         }
     }
     found.ok_or_else(|| wrong(format!("no test of {:?}", short(key.as_str()))))
 }
 
 fn matching(value: &Value, budget: &mut Budget) -> Result<Test, FilterError> {
-    let map = value.as_object().ok_or_else(|| wrong("match is no object"))?;
+    let map = value
+        .as_object()
+        .ok_or_else(|| wrong("match is no object"))?;
     let text = |value: &Value| match value.as_str() {
         Some(text) if text.len() <= FILTER_TEXT_BYTES_MAX => Ok(text.to_owned()),
-        Some(_) => Err(wrong(format!("text of more than {FILTER_TEXT_BYTES_MAX} bytes"))),
+        Some(_) => Err(wrong(format!(
+            "text of more than {FILTER_TEXT_BYTES_MAX} bytes"
+        ))),
         None => Err(wrong("text to match is no text")),
     };
     let mut set = |value: &Value| {
-        let items = value.as_array().ok_or_else(|| wrong("match wants a list"))?;
+        let items = value
+            .as_array()
+            .ok_or_else(|| wrong("match wants a list"))?;
         budget.values(items.len())?;
         items.iter().map(scalar).collect::<Result<BTreeSet<_>, _>>()
     };
@@ -202,11 +238,14 @@ fn matching(value: &Value, budget: &mut Budget) -> Result<Test, FilterError> {
         Some(("any", value)) => Ok(Test::Any(set(value)?)),
         Some(("except", value)) => Ok(Test::Except(set(value)?)),
         Some(("text", value)) => Ok(Test::Text(TextQuery::new(text(value)?))),
-        Some(("text_any", value)) => {
-            Ok(Test::Text(TextQuery { any: true, ..TextQuery::new(text(value)?) }))
-        }
+        Some(("text_any", value)) => Ok(Test::Text(TextQuery {
+            any: true,
+            ..TextQuery::new(text(value)?)
+        })),
         Some((other, _)) => Err(wrong(format!("unknown match {:?}", short(other)))),
-        None => Err(wrong("match wants one of value, any, except, text, text_any")),
+        None => Err(wrong(
+            "match wants one of value, any, except, text, text_any",
+        )),
     }
 }
 
@@ -215,7 +254,9 @@ fn scalar(value: &Value) -> Result<Scalar, FilterError> {
         Value::Bool(value) => Ok(Scalar::Bool(*value)),
         Value::String(text) => Ok(Scalar::Text(text.clone())),
         Value::Number(number) => {
-            let integer = number.as_i64().ok_or_else(|| wrong("floats match by range"))?;
+            let integer = number
+                .as_i64()
+                .ok_or_else(|| wrong("floats match by range"))?;
             Ok(Scalar::Integer(integer))
         }
         _ => Err(wrong("only text, integers, true and false match")),
@@ -223,7 +264,9 @@ fn scalar(value: &Value) -> Result<Scalar, FilterError> {
 }
 
 fn range(value: &Value) -> Result<Test, FilterError> {
-    let texts = value.as_object().is_some_and(|map| map.values().any(Value::is_string));
+    let texts = value
+        .as_object()
+        .is_some_and(|map| map.values().any(Value::is_string));
     if texts {
         let time = &mut |bound: &Value| bound.as_str().and_then(parse_datetime);
         Ok(Test::Datetime(bounds(value, time)?))
@@ -236,7 +279,9 @@ fn bounds<T: Copy>(
     value: &Value,
     read: &mut dyn FnMut(&Value) -> Option<T>,
 ) -> Result<Range<T>, FilterError> {
-    let map = value.as_object().ok_or_else(|| wrong("a range is no object"))?;
+    let map = value
+        .as_object()
+        .ok_or_else(|| wrong("a range is no object"))?;
     let mut range = Range::default();
     for (name, bound) in map.iter().filter(|(_, bound)| !bound.is_null()) {
         let bound = read(bound).ok_or_else(|| wrong(format!("{:?} is no bound", short(name))))?;
@@ -262,7 +307,10 @@ fn area(name: &str, value: &Value, budget: &mut Budget) -> Result<GeoArea, Filte
         let points = value.get("points").and_then(Value::as_array);
         let points = points.ok_or_else(|| wrong("a ring has no points"))?;
         budget.values(points.len())?;
-        points.iter().map(|point| place(Some(point))).collect::<Result<Vec<_>, _>>()
+        points
+            .iter()
+            .map(|point| place(Some(point)))
+            .collect::<Result<Vec<_>, _>>()
     };
     let area = match name {
         "geo_bounding_box" => GeoArea::Box {
@@ -271,17 +319,26 @@ fn area(name: &str, value: &Value, budget: &mut Budget) -> Result<GeoArea, Filte
         },
         "geo_radius" => GeoArea::Radius {
             center: place(value.get("center"))?,
-            metres: value.get("radius").and_then(Value::as_f64).unwrap_or(f64::NAN),
+            metres: value
+                .get("radius")
+                .and_then(Value::as_f64)
+                .unwrap_or(f64::NAN),
         },
         _ => {
             let holes = value.get("interiors").and_then(Value::as_array);
             GeoArea::Polygon {
                 exterior: ring(value.get("exterior").unwrap_or(&Value::Null))?,
-                interiors: holes.into_iter().flatten().map(ring).collect::<Result<_, _>>()?,
+                interiors: holes
+                    .into_iter()
+                    .flatten()
+                    .map(ring)
+                    .collect::<Result<_, _>>()?,
             }
         }
     };
-    area.is_sound().then_some(area).ok_or_else(|| wrong(format!("{name} is no area")))
+    area.is_sound()
+        .then_some(area)
+        .ok_or_else(|| wrong(format!("{name} is no area")))
 }
 
 /// What an error shows of text from outside.
@@ -294,9 +351,11 @@ impl Filter {
     pub fn to_json(&self) -> Value {
         let clause = |list: &[Condition]| list.iter().map(Condition::to_json).collect::<Value>();
         let mut map = Map::new();
-        for (name, list) in
-            [("must", &self.must), ("should", &self.should), ("must_not", &self.must_not)]
-        {
+        for (name, list) in [
+            ("must", &self.must),
+            ("should", &self.should),
+            ("must_not", &self.must_not),
+        ] {
             if !list.is_empty() {
                 map.insert(name.to_owned(), clause(list));
             }
@@ -342,9 +401,10 @@ impl Test {
                 ("match", json!({ name: query.text }))
             }
             Self::Range(range) => ("range", range.to_json(&mut |bound| bound.into())),
-            Self::Datetime(range) => {
-                ("range", range.to_json(&mut |bound| format_datetime(bound).into()))
-            }
+            Self::Datetime(range) => (
+                "range",
+                range.to_json(&mut |bound| format_datetime(bound).into()),
+            ),
             Self::Count(range) => ("values_count", range.to_json(&mut |bound| bound.into())),
             Self::Geo(area) => area.to_json(),
         }
@@ -353,8 +413,15 @@ impl Test {
 
 impl<T: Copy> Range<T> {
     fn to_json(self, show: &mut dyn FnMut(T) -> Value) -> Value {
-        let bounds = [("gt", self.gt), ("gte", self.gte), ("lt", self.lt), ("lte", self.lte)];
-        let set = bounds.into_iter().filter_map(|(name, bound)| Some((name.to_owned(), show(bound?))));
+        let bounds = [
+            ("gt", self.gt),
+            ("gte", self.gte),
+            ("lt", self.lt),
+            ("lte", self.lte),
+        ];
+        let set = bounds
+            .into_iter()
+            .filter_map(|(name, bound)| Some((name.to_owned(), show(bound?))));
         Value::Object(set.collect())
     }
 }
@@ -362,16 +429,24 @@ impl<T: Copy> Range<T> {
 impl GeoArea {
     fn to_json(&self) -> (&'static str, Value) {
         let place = |point: &GeoPoint| json!({"lon": point.lon, "lat": point.lat});
-        let ring = |ring: &Vec<GeoPoint>| json!({"points": ring.iter().map(place).collect::<Value>()});
+        let ring =
+            |ring: &Vec<GeoPoint>| json!({"points": ring.iter().map(place).collect::<Value>()});
         match self {
-            Self::Box { top_left, bottom_right } => (
+            Self::Box {
+                top_left,
+                bottom_right,
+            } => (
                 "geo_bounding_box",
                 json!({"top_left": place(top_left), "bottom_right": place(bottom_right)}),
             ),
-            Self::Radius { center, metres } => {
-                ("geo_radius", json!({"center": place(center), "radius": metres}))
-            }
-            Self::Polygon { exterior, interiors } => (
+            Self::Radius { center, metres } => (
+                "geo_radius",
+                json!({"center": place(center), "radius": metres}),
+            ),
+            Self::Polygon {
+                exterior,
+                interiors,
+            } => (
                 "geo_polygon",
                 json!({
                     "exterior": ring(exterior),
@@ -424,7 +499,10 @@ mod tests {
             filter
         };
         assert!(Filter::from_json(&deep(FILTER_DEPTH_MAX)).is_ok());
-        assert_eq!(Filter::from_json(&deep(FILTER_DEPTH_MAX + 1)), Err(FilterError::TooDeep));
+        assert_eq!(
+            Filter::from_json(&deep(FILTER_DEPTH_MAX + 1)),
+            Err(FilterError::TooDeep)
+        );
 
         let values = |count: usize| json!({"must": {"has_id": vec![1; count]}});
         assert!(Filter::from_json(&values(FILTER_VALUES_MAX)).is_ok());
@@ -444,12 +522,27 @@ mod tests {
             (json!({"must": [1]}), "a condition is no object"),
             (json!({"must": [{"key": "k"}]}), "no test of"),
             (json!({"must": [{"key": "k", "like": 1}]}), "unknown test"),
-            (json!({"must": [{"key": "k", "match": {"value": 1.5}}]}), "floats match by range"),
-            (json!({"must": [{"key": "k", "match": {"value": {}}}]}), "only text"),
-            (json!({"must": [{"key": "k", "range": {"gte": "yesterday"}}]}), "is no bound"),
-            (json!({"must": [{"key": "k", "range": {"above": 1}}]}), "unknown bound"),
+            (
+                json!({"must": [{"key": "k", "match": {"value": 1.5}}]}),
+                "floats match by range",
+            ),
+            (
+                json!({"must": [{"key": "k", "match": {"value": {}}}]}),
+                "only text",
+            ),
+            (
+                json!({"must": [{"key": "k", "range": {"gte": "yesterday"}}]}),
+                "is no bound",
+            ),
+            (
+                json!({"must": [{"key": "k", "range": {"above": 1}}]}),
+                "unknown bound",
+            ),
             (json!({"must": [{"has_id": [-1]}]}), "no point id"),
-            (json!({"must": [{"key": "a..b", "match": {"value": 1}}]}), "no payload path"),
+            (
+                json!({"must": [{"key": "a..b", "match": {"value": 1}}]}),
+                "no payload path",
+            ),
             (
                 json!({"must": [{"key": "g", "geo_radius": {"center": {"lon": 200, "lat": 0}, "radius": 1}}]}),
                 "a place wants",

@@ -36,7 +36,11 @@ impl std::str::FromStr for Filter {
     type Err = FilterTextError;
 
     fn from_str(text: &str) -> Result<Self, FilterTextError> {
-        let mut parser = Parser { text, at: 0, conditions: 0 };
+        let mut parser = Parser {
+            text,
+            at: 0,
+            conditions: 0,
+        };
         if text.len() > FILTER_TEXT_BYTES_MAX {
             return Err(parser.wrong(format!("more than {FILTER_TEXT_BYTES_MAX} bytes")));
         }
@@ -68,7 +72,10 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     fn wrong(&self, what: impl Into<String>) -> FilterTextError {
         let at = self.text[..self.at].chars().count();
-        FilterTextError { at, what: what.into() }
+        FilterTextError {
+            at,
+            what: what.into(),
+        }
     }
 
     /// The next character that is no space.
@@ -90,7 +97,9 @@ impl<'a> Parser<'a> {
     fn word(&mut self, word: &str) -> bool {
         self.peek();
         let rest = &self.text[self.at..];
-        let found = rest.get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
+        let found = rest
+            .get(..word.len())
+            .is_some_and(|next| next.eq_ignore_ascii_case(word))
             && !rest[word.len()..].starts_with(is_path_char);
         self.at += if found { word.len() } else { 0 };
         found
@@ -103,7 +112,10 @@ impl<'a> Parser<'a> {
         }
         Ok(match parts.len() {
             1 => parts.swap_remove(0),
-            _ => Condition::Filter(Box::new(Filter { should: parts, ..Filter::default() })),
+            _ => Condition::Filter(Box::new(Filter {
+                should: parts,
+                ..Filter::default()
+            })),
         })
     }
 
@@ -114,7 +126,10 @@ impl<'a> Parser<'a> {
         }
         Ok(match parts.len() {
             1 => parts.swap_remove(0),
-            _ => Condition::Filter(Box::new(Filter { must: parts, ..Filter::default() })),
+            _ => Condition::Filter(Box::new(Filter {
+                must: parts,
+                ..Filter::default()
+            })),
         })
     }
 
@@ -157,7 +172,10 @@ impl<'a> Parser<'a> {
             return Ok(if negated { not(condition) } else { condition });
         }
         if self.sign("~") {
-            let query = TextQuery::new(self.string()?.ok_or_else(|| self.wrong("expected a text"))?);
+            let query = TextQuery::new(
+                self.string()?
+                    .ok_or_else(|| self.wrong("expected a text"))?,
+            );
             return Ok(field(Test::Text(query)));
         }
         let negated = self.word("not");
@@ -174,7 +192,11 @@ impl<'a> Parser<'a> {
                 let equal = match self.value()? {
                     Operand::Float(number) => {
                         let bound = Some(number);
-                        field(Test::Range(Range { gte: bound, lte: bound, ..Range::default() }))
+                        field(Test::Range(Range {
+                            gte: bound,
+                            lte: bound,
+                            ..Range::default()
+                        }))
                     }
                     Operand::Scalar(scalar) => field(Test::Value(scalar)),
                 };
@@ -310,7 +332,11 @@ impl<'a> Parser<'a> {
             "false" => Some(Operand::Scalar(Scalar::Bool(false))),
             number => match number.parse() {
                 Ok(integer) => Some(Operand::Scalar(Scalar::Integer(integer))),
-                Err(_) => number.parse().ok().filter(|n: &f64| n.is_finite()).map(Operand::Float),
+                Err(_) => number
+                    .parse()
+                    .ok()
+                    .filter(|n: &f64| n.is_finite())
+                    .map(Operand::Float),
             },
         };
         found.ok_or_else(|| {
@@ -337,7 +363,10 @@ fn is_path_char(c: char) -> bool {
 }
 
 fn not(condition: Condition) -> Condition {
-    Condition::Filter(Box::new(Filter { must_not: vec![condition], ..Filter::default() }))
+    Condition::Filter(Box::new(Filter {
+        must_not: vec![condition],
+        ..Filter::default()
+    }))
 }
 
 fn one_sided<T>(sign: &str, bound: T) -> Range<T> {
@@ -367,24 +396,48 @@ mod tests {
     fn the_short_form_means_what_json_means() {
         let tag = json!({"key": "tag", "match": {"value": "libs"}});
         let year = json!({"key": "year", "range": {"gte": 2020.0}});
-        means("tag = \"libs\" and year >= 2020", &json!({"must": [tag, year]}));
+        means(
+            "tag = \"libs\" and year >= 2020",
+            &json!({"must": [tag, year]}),
+        );
         means("tag = 'libs'", &json!({"must": [tag]}));
         means("tag != \"libs\"", &json!({"must_not": [tag]}));
         let both = json!({"filter": {"must": [tag, year]}});
-        means("a is null or tag = \"libs\" and year >= 2020", &json!({
-            "should": [{"is_null": {"key": "a"}}, both]}));
-        means("not (a is empty or b is not null)", &json!({"must_not": [{"filter": {"should": [
-            {"is_empty": {"key": "a"}}, {"filter": {"must_not": [{"is_null": {"key": "b"}}]}}]}}]}));
-        means("a[].b in (1, \"x\", true)", &json!({"must": [
-            {"key": "a[].b", "match": {"any": [true, 1, "x"]}}]}));
-        means("t < \"2024-01-01\" AND d ~ \"two words\"", &json!({"must": [
+        means(
+            "a is null or tag = \"libs\" and year >= 2020",
+            &json!({
+            "should": [{"is_null": {"key": "a"}}, both]}),
+        );
+        means(
+            "not (a is empty or b is not null)",
+            &json!({"must_not": [{"filter": {"should": [
+            {"is_empty": {"key": "a"}}, {"filter": {"must_not": [{"is_null": {"key": "b"}}]}}]}}]}),
+        );
+        means(
+            "a[].b in (1, \"x\", true)",
+            &json!({"must": [
+            {"key": "a[].b", "match": {"any": [true, 1, "x"]}}]}),
+        );
+        means(
+            "t < \"2024-01-01\" AND d ~ \"two words\"",
+            &json!({"must": [
             {"key": "t", "range": {"lt": "2024-01-01T00:00:00Z"}},
-            {"key": "d", "match": {"text": "two words"}}]}));
-        means("@id in (1, 550e8400-e29b-41d4-a716-446655440000)", &json!({"must": [
-            {"has_id": [1, "550e8400-e29b-41d4-a716-446655440000"]}]}));
-        means("x = 1.5", &json!({"must": [{"key": "x", "range": {"gte": 1.5, "lte": 1.5}}]}));
-        means("\"a b\".c = \"say \\\"hi\\\"\"", &json!({"must": [
-            {"key": "\"a b\".c", "match": {"value": "say \"hi\""}}]}));
+            {"key": "d", "match": {"text": "two words"}}]}),
+        );
+        means(
+            "@id in (1, 550e8400-e29b-41d4-a716-446655440000)",
+            &json!({"must": [
+            {"has_id": [1, "550e8400-e29b-41d4-a716-446655440000"]}]}),
+        );
+        means(
+            "x = 1.5",
+            &json!({"must": [{"key": "x", "range": {"gte": 1.5, "lte": 1.5}}]}),
+        );
+        means(
+            "\"a b\".c = \"say \\\"hi\\\"\"",
+            &json!({"must": [
+            {"key": "\"a b\".c", "match": {"value": "say \"hi\""}}]}),
+        );
         means("  ", &json!({}));
     }
 

@@ -69,7 +69,13 @@ pub struct Groups<'a> {
 
 /// Reads the bytes of the log file of a number.
 pub fn read_groups(bytes: &[u8], number: u64) -> Groups<'_> {
-    Groups { bytes, end: 0, nonce: 0, number, done: false }
+    Groups {
+        bytes,
+        end: 0,
+        nonce: 0,
+        number,
+        done: false,
+    }
 }
 
 impl<'a> Groups<'a> {
@@ -156,7 +162,10 @@ impl<'a> Iterator for Groups<'a> {
         }
         self.done = true;
         if self.end > 0 && self.end < self.bytes.len() && self.any_group_from(self.end + 1) {
-            let damage = Damage { offset: self.end, what: "a group that was acknowledged" };
+            let damage = Damage {
+                offset: self.end,
+                what: "a group that was acknowledged",
+            };
             return Some(Err(damage));
         }
         None

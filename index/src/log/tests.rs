@@ -14,15 +14,23 @@ fn fresh(disk: &SimDisk) -> LogFile {
 
 fn open(disk: &SimDisk) -> Result<(Vec<Vec<u8>>, Recovered), LogError> {
     let mut found = Vec::new();
-    let recovered = LogFile::open(Arc::new(disk.clone()), Path::new(DIR), 1, 78, &mut |group| {
-        found.push(group.to_vec());
-        Ok::<_, LogError>(())
-    })?;
+    let recovered = LogFile::open(
+        Arc::new(disk.clone()),
+        Path::new(DIR),
+        1,
+        78,
+        &mut |group| {
+            found.push(group.to_vec());
+            Ok::<_, LogError>(())
+        },
+    )?;
     Ok((found, recovered))
 }
 
 fn groups() -> Vec<Vec<u8>> {
-    (0..5u8).map(|n| vec![n; 700 * usize::from(n) + 1]).collect()
+    (0..5u8)
+        .map(|n| vec![n; 700 * usize::from(n) + 1])
+        .collect()
 }
 
 #[test]
@@ -45,7 +53,10 @@ fn a_crash_at_any_call_loses_nothing_acknowledged_and_tears_nothing() {
         let disk = SimDisk::new(seed);
         let mut log = fresh(&disk);
         disk.crash_after(seed % 20);
-        let acknowledged = groups().iter().take_while(|group| log.append(group).is_ok()).count();
+        let acknowledged = groups()
+            .iter()
+            .take_while(|group| log.append(group).is_ok())
+            .count();
         disk.reboot();
         if disk.list(Path::new(DIR)).unwrap().is_empty() {
             assert_eq!(acknowledged, 0, "seed {seed}");
@@ -76,7 +87,11 @@ fn a_file_cut_at_any_byte_is_a_torn_tail() {
     for len in 0..whole.len() {
         let mut read = read_groups(&whole[..len], 1);
         let good = read.by_ref().map(Result::unwrap).count();
-        let expected = ends.iter().skip(1).filter(|end| **end <= len as u64).count();
+        let expected = ends
+            .iter()
+            .skip(1)
+            .filter(|end| **end <= len as u64)
+            .count();
         assert_eq!(good, expected, "cut at {len}");
     }
 }
@@ -108,8 +123,14 @@ fn after_a_failed_sync_nothing_more_is_written() {
     log.append(b"one").unwrap();
     disk.fail_sync_after(0);
     assert!(matches!(log.append(b"two"), Err(LogError::Io { .. })));
-    assert!(matches!(log.append(b"three"), Err(LogError::Poisoned { .. })));
-    assert!(matches!(log.append(b"three"), Err(LogError::Poisoned { .. })));
+    assert!(matches!(
+        log.append(b"three"),
+        Err(LogError::Poisoned { .. })
+    ));
+    assert!(matches!(
+        log.append(b"three"),
+        Err(LogError::Poisoned { .. })
+    ));
 }
 
 #[test]

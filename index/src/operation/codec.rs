@@ -50,7 +50,10 @@ impl Operation {
                 out.push(kind::SET_PAYLOAD);
                 of.encode(out);
                 write_sized(payload.as_bytes(), out);
-                write_sized(path.as_ref().map_or("", PayloadPath::as_str).as_bytes(), out);
+                write_sized(
+                    path.as_ref().map_or("", PayloadPath::as_str).as_bytes(),
+                    out,
+                );
             }
             Self::OverwritePayload { of, payload } => {
                 out.push(kind::OVERWRITE_PAYLOAD);
@@ -61,7 +64,9 @@ impl Operation {
                 out.push(kind::DELETE_PAYLOAD);
                 of.encode(out);
                 write_varint(paths.len() as u64, out);
-                paths.iter().for_each(|path| write_sized(path.as_str().as_bytes(), out));
+                paths
+                    .iter()
+                    .for_each(|path| write_sized(path.as_str().as_bytes(), out));
             }
             Self::ClearPayload { of } => {
                 out.push(kind::CLEAR_PAYLOAD);
@@ -79,7 +84,9 @@ impl Operation {
                 out.push(kind::DELETE_VECTORS);
                 of.encode(out);
                 write_varint(names.len() as u64, out);
-                names.iter().for_each(|name| write_sized(name.as_bytes(), out));
+                names
+                    .iter()
+                    .for_each(|name| write_sized(name.as_bytes(), out));
             }
             Self::CreateIndex { path, kind } => {
                 out.push(kind::CREATE_INDEX);
@@ -114,7 +121,11 @@ fn decode(reader: &mut Reader<'_>) -> Option<Operation> {
             let count = reader.count(12)?;
             let points = (0..count).map(|_| {
                 let (id, vectors) = (decode_id(reader)?, decode_vectors(reader)?);
-                Some(Point { id, vectors, payload: decode_payload(reader)? })
+                Some(Point {
+                    id,
+                    vectors,
+                    payload: decode_payload(reader)?,
+                })
             });
             Operation::Upsert(points.collect::<Option<_>>()?)
         }
@@ -135,9 +146,14 @@ fn decode(reader: &mut Reader<'_>) -> Option<Operation> {
             let of = Selection::decode(reader)?;
             let count = reader.count(2)?;
             let paths = (0..count).map(|_| reader.text()?.parse().ok());
-            Operation::DeletePayload { of, paths: paths.collect::<Option<_>>()? }
+            Operation::DeletePayload {
+                of,
+                paths: paths.collect::<Option<_>>()?,
+            }
         }
-        kind::CLEAR_PAYLOAD => Operation::ClearPayload { of: Selection::decode(reader)? },
+        kind::CLEAR_PAYLOAD => Operation::ClearPayload {
+            of: Selection::decode(reader)?,
+        },
         kind::UPDATE_VECTORS => {
             let count = reader.count(10)?;
             let points = (0..count).map(|_| Some((decode_id(reader)?, decode_vectors(reader)?)));
@@ -147,13 +163,18 @@ fn decode(reader: &mut Reader<'_>) -> Option<Operation> {
             let of = Selection::decode(reader)?;
             let count = reader.count(1)?;
             let names = (0..count).map(|_| reader.text().map(str::to_owned));
-            Operation::DeleteVectors { of, names: names.collect::<Option<_>>()? }
+            Operation::DeleteVectors {
+                of,
+                names: names.collect::<Option<_>>()?,
+            }
         }
         kind::CREATE_INDEX => Operation::CreateIndex {
             path: reader.text()?.parse().ok()?,
             kind: serde_json::from_slice(reader.sized()?).ok()?,
         },
-        kind::DELETE_INDEX => Operation::DeleteIndex { path: reader.text()?.parse().ok()? },
+        kind::DELETE_INDEX => Operation::DeleteIndex {
+            path: reader.text()?.parse().ok()?,
+        },
         _ => return None,
     })
 }
@@ -227,12 +248,17 @@ fn encode_vectors(vectors: &BTreeMap<String, Vector>, out: &mut Vec<u8>) {
             Vector::Sparse(sparse) => {
                 out.push(1);
                 write_varint(sparse.indices().len() as u64, out);
-                sparse.indices().iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+                sparse
+                    .indices()
+                    .iter()
+                    .for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
                 sparse.values()
             }
         };
         out.reserve(numbers.len() * 4);
-        numbers.iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+        numbers
+            .iter()
+            .for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
     }
 }
 

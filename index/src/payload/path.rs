@@ -117,7 +117,9 @@ fn walk_mut(steps: &[Step], value: &mut Value, found: &mut dyn FnMut(&mut Value)
             }
         }
         (Step::All, Value::Array(items)) => {
-            items.iter_mut().for_each(|item| walk_mut(below, item, found));
+            items
+                .iter_mut()
+                .for_each(|item| walk_mut(below, item, found));
         }
         _ => {}
     }
@@ -177,7 +179,9 @@ impl FromStr for PayloadPath {
         loop {
             let key;
             if let Some(quoted) = rest.strip_prefix('"') {
-                let end = quoted.find('"').ok_or_else(|| wrong("a quote is not closed"))?;
+                let end = quoted
+                    .find('"')
+                    .ok_or_else(|| wrong("a quote is not closed"))?;
                 key = &quoted[..end];
                 rest = &quoted[end + 1..];
             } else {
@@ -190,10 +194,14 @@ impl FromStr for PayloadPath {
             }
             steps.push(Step::Key(key.to_owned()));
             while let Some(bracket) = rest.strip_prefix('[') {
-                let end = bracket.find(']').ok_or_else(|| wrong("a bracket is not closed"))?;
+                let end = bracket
+                    .find(']')
+                    .ok_or_else(|| wrong("a bracket is not closed"))?;
                 steps.push(match &bracket[..end] {
                     "" => Step::All,
-                    index => Step::Index(index.parse().map_err(|_| wrong("an index is no number"))?),
+                    index => {
+                        Step::Index(index.parse().map_err(|_| wrong("an index is no number"))?)
+                    }
                 });
                 rest = &bracket[end + 1..];
             }
@@ -230,7 +238,8 @@ mod tests {
 
     #[test]
     fn paths_reach_what_qdrant_reaches() {
-        let value = json!({"a": {"b": [1, 2], "c.d": 3}, "l": [{"x": 1}, {"x": [2, 3]}], "n": null});
+        let value =
+            json!({"a": {"b": [1, 2], "c.d": 3}, "l": [{"x": 1}, {"x": [2, 3]}], "n": null});
         assert_eq!(at("a.b", &value), [json!(1), json!(2)]);
         assert_eq!(at("a.b[1]", &value), [json!(2)]);
         assert_eq!(at("a.\"c.d\"", &value), [json!(3)]);
@@ -242,7 +251,9 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for text in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[1]b", "\"a", "[0]"] {
+        for text in [
+            "", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[1]b", "\"a", "[0]",
+        ] {
             assert!(text.parse::<PayloadPath>().is_err(), "{text}");
         }
         let long = "a".repeat(PATH_BYTES_MAX);
@@ -259,7 +270,10 @@ mod tests {
         let with = json!({"c": 2});
         let with = with.as_object().unwrap();
         "a".parse::<PayloadPath>().unwrap().merge(&mut value, with);
-        "l[].y".parse::<PayloadPath>().unwrap().merge(&mut value, with);
+        "l[].y"
+            .parse::<PayloadPath>()
+            .unwrap()
+            .merge(&mut value, with);
         "a.b".parse::<PayloadPath>().unwrap().remove(&mut value);
         "l[0].x".parse::<PayloadPath>().unwrap().remove(&mut value);
         let expected = json!({"a": {"c": 2}, "l": [{"y": {"c": 2}}, {"x": 2, "y": {"c": 2}}]});
