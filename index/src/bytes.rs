@@ -39,11 +39,6 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// What was not read.
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
     /// Whether all was read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.0.is_empty()

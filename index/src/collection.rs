@@ -196,7 +196,10 @@ impl Collection {
 
     fn io(&self, name: &str) -> impl Fn(io::Error) -> CollectionError + use<> {
         let path = self.dir.join(name);
-        move |source| CollectionError::Io { path: path.clone(), source: Arc::new(source) }
+        move |source| CollectionError::Io {
+            path: path.clone(),
+            source: Arc::new(source),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Begin at [`Collection`]: [`Collection::apply`] writes [`operation::Operation`]s, [`Collection::view`] reads,
-//! [`Collection::maintain`] is called in the background.
+//! [`Collection::maintain`] is called in the background. Other files become points by [`import`].
 //!
 //! Inside a segment a point is a [`Row`]: its rank, the same in every section. What rows mean (ids, payloads)
 //! is not known to the vector sections, and vectors are not known to the others.
@@ -23,6 +23,7 @@ pub mod disk;
 pub mod filter;
 pub mod geo;
 mod id;
+pub mod import;
 pub mod limits;
 mod live;
 pub mod log;

@@ -104,3 +104,15 @@ pub const MERGE_SEGMENTS: usize = 8;
 
 /// Bytes of what a segment says of its fields: 1 MiB.
 pub const META_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a line of JSON or CSV that is imported: 32 MiB.
+pub const IMPORT_RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of records after which a batch that is imported ends: 8 MiB.
+pub const IMPORT_BATCH_BYTES: usize = 8 << 20;
+
+/// Bytes of the header of a `.npy` file: 64 KiB.
+pub const NPY_HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Columns of a CSV file.
+pub const CSV_COLUMNS_MAX: usize = 4096;

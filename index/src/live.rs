@@ -67,15 +67,25 @@ impl Live {
         params: &BTreeMap<String, VectorParams>,
     ) -> u32 {
         if self.rows.is_multiple_of(BLOCK_ROWS) {
-            let dense = params.iter().map(|(name, params)| (name.clone(), LiveRows::new(*params)));
-            let block = Block { dense: dense.collect(), ..Block::default() };
+            let dense = params
+                .iter()
+                .map(|(name, params)| (name.clone(), LiveRows::new(*params)));
+            let block = Block {
+                dense: dense.collect(),
+                ..Block::default()
+            };
             self.blocks.push(Arc::new(block));
         }
         let block = Arc::make_mut(self.blocks.last_mut().expect("pushed above"));
         let row = self.rows;
         self.bytes += point.payload.as_bytes().len()
             + point.vectors.dense.values().map(Vec::len).sum::<usize>()
-            + point.vectors.sparse.values().map(|sparse| sparse.indices().len() * 8).sum::<usize>();
+            + point
+                .vectors
+                .sparse
+                .values()
+                .map(|sparse| sparse.indices().len() * 8)
+                .sum::<usize>();
         for (name, rows) in &mut block.dense {
             rows.push(point.vectors.dense.get(name).map(Vec::as_slice));
         }
@@ -122,16 +132,19 @@ impl Live {
         &'a self,
         allowed: Option<&'a RowSet>,
     ) -> impl Iterator<Item = (u32, &'a Block, Option<RowSet>)> {
-        self.blocks.iter().zip(0u32..).filter_map(move |(block, at)| {
-            let start = at * BLOCK_ROWS;
-            let Some(allowed) = allowed else {
-                return Some((start, &**block, None));
-            };
-            let mut rows = RowSet::empty(BLOCK_ROWS);
-            let inside = (0..BLOCK_ROWS).filter(|row| allowed.contains(Row(start + row)));
-            inside.for_each(|row| rows.insert(Row(row)));
-            (rows.count() > 0).then_some((start, &**block, Some(rows)))
-        })
+        self.blocks
+            .iter()
+            .zip(0u32..)
+            .filter_map(move |(block, at)| {
+                let start = at * BLOCK_ROWS;
+                let Some(allowed) = allowed else {
+                    return Some((start, &**block, None));
+                };
+                let mut rows = RowSet::empty(BLOCK_ROWS);
+                let inside = (0..BLOCK_ROWS).filter(|row| allowed.contains(Row(start + row)));
+                inside.for_each(|row| rows.insert(Row(row)));
+                (rows.count() > 0).then_some((start, &**block, Some(rows)))
+            })
     }
 }
 
@@ -154,9 +167,11 @@ impl Part for Live {
     }
 
     fn find(&self, id: PointId) -> Result<Option<u32>, PartError> {
-        let blocks = self.blocks.iter().zip(0u32..).rev();
-        let mut found = blocks.filter_map(|(block, at)| Some(at * BLOCK_ROWS + block.ids.get(&id)?));
-        Ok(found.next())
+        let at = (0u32..).zip(&self.blocks).filter_map(|(at, block)| {
+            let row = block.ids.get(&id)?;
+            Some(at * BLOCK_ROWS + row)
+        });
+        Ok(at.last())
     }
 
     fn payload(&self, row: u32) -> Result<Payload, PartError> {
@@ -168,7 +183,8 @@ impl Part for Live {
         rows: &RoaringBitmap,
         found: &mut dyn FnMut(u32, &Payload) -> Result<(), PartError>,
     ) -> Result<(), PartError> {
-        rows.iter().try_for_each(|row| found(row, &self.point(row)?.payload))
+        rows.iter()
+            .try_for_each(|row| found(row, &self.point(row)?.payload))
     }
 
     fn vector(&self, name: &str, row: u32) -> Result<Option<Vector>, PartError> {
@@ -187,7 +203,8 @@ impl Part for Live {
     }
 
     fn with_vector(&self, name: &str) -> Result<RoaringBitmap, PartError> {
-        let has = |row: &u32| self.stored(name, *row).is_some() || self.sparse(name, *row).is_some();
+        let has =
+            |row: &u32| self.stored(name, *row).is_some() || self.sparse(name, *row).is_some();
         Ok((0..self.rows).filter(has).collect())
     }
 

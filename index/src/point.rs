@@ -108,11 +108,9 @@ impl SparseVector {
                 found: indices.len(),
             });
         }
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(VectorError::NotFinite {
-                name: String::new(),
-                at,
-            });
+        let is_wrong = |value: &f32| !value.is_finite() || value.abs() > COMPONENT_MAX;
+        if let Some(at) = values.iter().position(is_wrong) {
+            return Err(VectorError::Value { at });
         }
         let mut pairs: Vec<(u32, f32)> = indices
             .iter()

@@ -73,6 +73,8 @@ pub struct Damaged {
     pub segment: u64,
     /// What is wrong.
     pub what: String,
+    /// The id of the bytes that it should have.
+    pub(crate) id: [u8; 32],
 }
 
 /// Rows that were deleted or superseded.
@@ -84,7 +86,10 @@ pub(crate) struct Dead {
 
 impl Dead {
     pub(crate) fn new(rows: RoaringBitmap) -> Self {
-        Self { rows, alive: OnceLock::new() }
+        Self {
+            rows,
+            alive: OnceLock::new(),
+        }
     }
 
     pub(crate) fn rows(&self) -> &RoaringBitmap {
@@ -148,31 +153,57 @@ impl PartView<'_> {
 impl State {
     /// All parts, newest first: most reads of a point by id end early.
     pub(crate) fn parts(&self) -> impl Iterator<Item = PartView<'_>> {
-        let live = PartView { key: PartKey::Live, part: &*self.live, dead: &self.live_dead };
-        let sealed = self.sealed.iter().enumerate().rev().map(|(at, sealed)| PartView {
-            key: PartKey::Sealed(at),
-            part: &*sealed.live,
-            dead: &sealed.dead,
-        });
-        let segments = self.segments.iter().enumerate().rev().map(|(at, segment)| PartView {
-            key: PartKey::Segment(at),
-            part: &*segment.part,
-            dead: &segment.dead,
-        });
+        let live = PartView {
+            key: PartKey::Live,
+            part: &*self.live,
+            dead: &self.live_dead,
+        };
+        let sealed = self
+            .sealed
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(at, sealed)| PartView {
+                key: PartKey::Sealed(at),
+                part: &*sealed.live,
+                dead: &sealed.dead,
+            });
+        let segments = self
+            .segments
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(at, segment)| PartView {
+                key: PartKey::Segment(at),
+                part: &*segment.part,
+                dead: &segment.dead,
+            });
         std::iter::once(live).chain(sealed).chain(segments)
     }
 
     /// A part by its name.
     pub(crate) fn part(&self, key: PartKey) -> Option<PartView<'_>> {
         Some(match key {
-            PartKey::Live => PartView { key, part: &*self.live, dead: &self.live_dead },
+            PartKey::Live => PartView {
+                key,
+                part: &*self.live,
+                dead: &self.live_dead,
+            },
             PartKey::Sealed(at) => {
                 let sealed = self.sealed.get(at)?;
-                PartView { key, part: &*sealed.live, dead: &sealed.dead }
+                PartView {
+                    key,
+                    part: &*sealed.live,
+                    dead: &sealed.dead,
+                }
             }
             PartKey::Segment(at) => {
                 let segment = self.segments.get(at)?;
-                PartView { key, part: &*segment.part, dead: &segment.dead }
+                PartView {
+                    key,
+                    part: &*segment.part,
+                    dead: &segment.dead,
+                }
             }
         })
     }
@@ -194,7 +225,9 @@ impl State {
 
     /// A point with its vectors as they are stored.
     pub(crate) fn stored(&self, key: PartKey, row: u32) -> Result<StoredPoint, PartError> {
-        let view = self.part(key).ok_or(PartError::Damaged("a part is missing"))?;
+        let view = self
+            .part(key)
+            .ok_or(PartError::Damaged("a part is missing"))?;
         let mut vectors = StoredVectors::default();
         for name in self.config.vectors.keys() {
             let stored = match key {
@@ -202,7 +235,9 @@ impl State {
                 PartKey::Sealed(at) => self.sealed[at].live.stored(name, row),
                 PartKey::Segment(at) => self.segments[at].part.stored(name, row),
             };
-            vectors.dense.extend(stored.map(|stored| (name.clone(), stored.to_vec())));
+            vectors
+                .dense
+                .extend(stored.map(|stored| (name.clone(), stored.to_vec())));
         }
         for name in self.config.sparse.keys() {
             let stored = match key {
@@ -210,7 +245,9 @@ impl State {
                 PartKey::Sealed(at) => self.sealed[at].live.sparse(name, row).cloned(),
                 PartKey::Segment(at) => self.segments[at].part.sparse(name, row)?.map(Arc::new),
             };
-            vectors.sparse.extend(stored.map(|stored| (name.clone(), stored)));
+            vectors
+                .sparse
+                .extend(stored.map(|stored| (name.clone(), stored)));
         }
         Ok(StoredPoint {
             id: view.part.id(row)?,
@@ -244,7 +281,11 @@ impl State {
             sequence: self.sequence,
             log,
             segments: segments.map(|s| (s.number, Arc::clone(&s.dead))).collect(),
-            sealed: self.sealed.iter().map(|s| (s.floor.log, Arc::clone(&s.dead))).collect(),
+            sealed: self
+                .sealed
+                .iter()
+                .map(|s| (s.floor.log, Arc::clone(&s.dead)))
+                .collect(),
         }
     }
 

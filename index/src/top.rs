@@ -35,14 +35,20 @@ impl<T: Ord> PartialOrd for Entry<T> {
 
 impl<T: Ord> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank.total_cmp(&other.rank).then_with(|| self.key.cmp(&other.key))
+        self.rank
+            .total_cmp(&other.rank)
+            .then_with(|| self.key.cmp(&other.key))
     }
 }
 
 impl<T: Ord> Best<T> {
     /// Room for `k`; `higher` if a higher score is better.
     pub(crate) fn new(k: usize, higher: bool) -> Self {
-        Self { k, higher, heap: BinaryHeap::new() }
+        Self {
+            k,
+            higher,
+            heap: BinaryHeap::new(),
+        }
     }
 
     pub(crate) fn offer(&mut self, key: T, score: f32) {
@@ -70,9 +76,10 @@ mod tests {
 
     #[test]
     fn the_best_are_kept_in_order_and_ties_by_key() {
-        for (higher, expected) in
-            [(true, [(3, 9.0), (1, 5.0), (4, 5.0)]), (false, [(0, 1.0), (2, 1.0), (1, 5.0)])]
-        {
+        for (higher, expected) in [
+            (true, [(3, 9.0), (1, 5.0), (4, 5.0)]),
+            (false, [(0, 1.0), (2, 1.0), (1, 5.0)]),
+        ] {
             let mut best = Best::new(3, higher);
             for (key, score) in [(4, 5.0), (2, 1.0), (3, 9.0), (1, 5.0), (0, 1.0)] {
                 best.offer(key, score);

@@ -124,7 +124,9 @@ impl DenseQuery<'_> {
     pub(crate) fn search<'a>(&self, k: usize, filter: Option<&'a RowSet>) -> Search<'a> {
         let nearest = Search::nearest(k);
         Search {
-            breadth: self.breadth.map_or(nearest.breadth, |breadth| breadth.max(k)),
+            breadth: self
+                .breadth
+                .map_or(nearest.breadth, |breadth| breadth.max(k)),
             exact: self.exact,
             threshold: self.threshold,
             filter,
@@ -163,9 +165,27 @@ impl View {
         self.state.segments.len()
     }
 
+    /// Bytes of segments, and of vectors and payloads in memory.
+    pub fn bytes(&self) -> u64 {
+        let live = self.state.sealed.iter().map(|sealed| &sealed.live);
+        let live = live
+            .chain([&self.state.live])
+            .map(|live| live.bytes() as u64);
+        let segments = self
+            .state
+            .segments
+            .iter()
+            .map(|segment| segment.part.bytes());
+        live.chain(segments).sum()
+    }
+
     /// How many dense vectors are in segments.
     pub fn indexed_vectors(&self) -> u64 {
-        self.state.segments.iter().map(|segment| segment.part.vectors()).sum()
+        self.state
+            .segments
+            .iter()
+            .map(|segment| segment.part.vectors())
+            .sum()
     }
 
     /// Segments that could not be opened.
@@ -202,7 +222,10 @@ impl View {
     }
 
     fn record(&self, key: PartKey, row: u32, with: &With) -> Result<Record, PartError> {
-        let view = self.state.part(key).ok_or(PartError::Damaged("a part is missing"))?;
+        let view = self
+            .state
+            .part(key)
+            .ok_or(PartError::Damaged("a part is missing"))?;
         let mut vectors = BTreeMap::new();
         let mut read = |name: &String| {
             let vector = view.part.vector(name, row)?;
@@ -213,7 +236,11 @@ impl View {
             WithVectors::None => {}
             WithVectors::All => {
                 let config = &self.state.config;
-                config.vectors.keys().chain(config.sparse.keys()).try_for_each(&mut read)?;
+                config
+                    .vectors
+                    .keys()
+                    .chain(config.sparse.keys())
+                    .try_for_each(&mut read)?;
             }
             WithVectors::Named(names) => names.iter().try_for_each(&mut read)?,
         }
@@ -236,7 +263,8 @@ impl View {
 impl Report {
     /// What was read, unless the part is damaged: then that is noted.
     fn sound<T>(&mut self, key: PartKey, read: Result<T, PartError>) -> Option<T> {
-        read.map_err(|error| self.damaged.push(format!("{key:?}: {error}"))).ok()
+        read.map_err(|error| self.damaged.push(format!("{key:?}: {error}")))
+            .ok()
     }
 }
 

@@ -37,15 +37,20 @@ impl Prepared {
                 .map_err(|source| CollectionError::Vector { point, source })
         };
         let vectors = match &operation {
-            Operation::Upsert(points) => {
-                points.iter().map(|point| encode(point.id, &point.vectors)).collect()
-            }
-            Operation::UpdateVectors(points) => {
-                points.iter().map(|(id, vectors)| encode(*id, vectors)).collect()
-            }
+            Operation::Upsert(points) => points
+                .iter()
+                .map(|point| encode(point.id, &point.vectors))
+                .collect(),
+            Operation::UpdateVectors(points) => points
+                .iter()
+                .map(|(id, vectors)| encode(*id, vectors))
+                .collect(),
             _ => Ok(Vec::new()),
         };
-        Ok(Self { vectors: vectors?, operation })
+        Ok(Self {
+            vectors: vectors?,
+            operation,
+        })
     }
 
     /// Does the operation; how many points it was about.
@@ -136,8 +141,11 @@ fn upsert(
     points: Vec<Point>,
     vectors: Vec<StoredVectors>,
 ) -> Result<u64, CollectionError> {
-    let last: HashMap<PointId, usize> =
-        points.iter().enumerate().map(|(at, point)| (point.id, at)).collect();
+    let last: HashMap<PointId, usize> = points
+        .iter()
+        .enumerate()
+        .map(|(at, point)| (point.id, at))
+        .collect();
     let count = last.len() as u64;
     for (at, (point, vectors)) in points.into_iter().zip(vectors).enumerate() {
         if last[&point.id] != at {
@@ -147,7 +155,12 @@ fn upsert(
             state.kill(key, row);
         }
         let version = state.sequence;
-        state.push(StoredPoint { id: point.id, version, payload: point.payload, vectors });
+        state.push(StoredPoint {
+            id: point.id,
+            version,
+            payload: point.payload,
+            vectors,
+        });
     }
     Ok(count)
 }

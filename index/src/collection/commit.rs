@@ -35,7 +35,10 @@ impl Waiting {
     }
 
     fn take(&self) -> Option<Result<Applied, CollectionError>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.result
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -86,7 +89,10 @@ impl Collection {
                 return result;
             }
             if queue.committing {
-                queue = self.committed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self
+                    .committed
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             queue.committing = true;
@@ -119,14 +125,24 @@ impl Collection {
         let mut bytes = Vec::new();
         let mut results = Vec::with_capacity(group.len());
         for waiting in group {
-            let prepared = waiting.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let prepared = waiting
+                .prepared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             let Some(prepared) = prepared else {
                 continue;
             };
             match prepared.apply(&mut state) {
                 Ok(points) => {
                     push_operation(&waiting.bytes, &mut bytes);
-                    results.push((waiting, Ok(Applied { sequence: state.sequence, points })));
+                    results.push((
+                        waiting,
+                        Ok(Applied {
+                            sequence: state.sequence,
+                            points,
+                        }),
+                    ));
                 }
                 Err(error) => {
                     // it may have been done in part: begin again, without it
@@ -144,7 +160,9 @@ impl Collection {
             self.publish(state);
         }
         drop(writer);
-        results.into_iter().for_each(|(waiting, result)| waiting.finish(result));
+        results
+            .into_iter()
+            .for_each(|(waiting, result)| waiting.finish(result));
         Ok(())
     }
 

@@ -66,7 +66,10 @@ impl Head {
             out.extend_from_slice(&number.to_le_bytes());
             out.extend_from_slice(&segment.id);
             let mut dead = Vec::new();
-            segment.dead.serialize_into(&mut dead).expect("a vector takes every byte");
+            segment
+                .dead
+                .serialize_into(&mut dead)
+                .expect("a vector takes every byte");
             write_sized(&dead, &mut out);
         }
         let hash = blake3::hash(&out);
@@ -84,7 +87,10 @@ pub fn read_head(bytes: &[u8]) -> Result<Head, HeadError> {
         return Err(HeadError::NotAHead);
     }
     let short = HeadError::Damaged("cut short");
-    let body = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(short.clone())?;
+    let body = bytes
+        .len()
+        .checked_sub(CHECKSUM_BYTES)
+        .ok_or(short.clone())?;
     let (body, sum) = bytes.split_at(body);
     let mut reader = Reader::new(body.get(8..).ok_or(short.clone())?);
     let format = reader.u32().ok_or(short)?;
@@ -95,7 +101,10 @@ pub fn read_head(bytes: &[u8]) -> Result<Head, HeadError> {
         return Err(HeadError::Damaged("checksum"));
     }
     let head = read_body(&mut reader).ok_or(HeadError::Damaged("a part of it"))?;
-    reader.is_at_end().then_some(head).ok_or(HeadError::Damaged("bytes behind it"))
+    reader
+        .is_at_end()
+        .then_some(head)
+        .ok_or(HeadError::Damaged("bytes behind it"))
 }
 
 fn read_body(reader: &mut Reader<'_>) -> Option<Head> {
@@ -113,7 +122,13 @@ fn read_body(reader: &mut Reader<'_>) -> Option<Head> {
             return None;
         }
     }
-    (count <= SEGMENTS_MAX).then_some(Head { config, sequence, log, next_segment, segments })
+    (count <= SEGMENTS_MAX).then_some(Head {
+        config,
+        sequence,
+        log,
+        next_segment,
+        segments,
+    })
 }
 
 #[cfg(test)]
@@ -121,13 +136,18 @@ mod tests {
     use super::*;
 
     fn head(segments: u64) -> Head {
-        let segment = HeadSegment { id: [7; 32], dead: [1, 5, 70_000].into_iter().collect() };
+        let segment = HeadSegment {
+            id: [7; 32],
+            dead: [1, 5, 70_000].into_iter().collect(),
+        };
         Head {
             config: CollectionConfig::default(),
             sequence: 9,
             log: 3,
             next_segment: segments,
-            segments: (0..segments).map(|number| (number, segment.clone())).collect(),
+            segments: (0..segments)
+                .map(|number| (number, segment.clone()))
+                .collect(),
         }
     }
 

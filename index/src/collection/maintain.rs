@@ -3,7 +3,10 @@
 //! Segments are built without any lock, of parts that cannot change; only to be named in the head and in the
 //! state do they need the writer for a moment. Rows that died while a segment was built are dead in it too.
 
-use std::{collections::BTreeSet, sync::{Arc, PoisonError}};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use roaring::RoaringBitmap;
 
@@ -45,7 +48,9 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { points_max: 2_000_000 }
+        Self {
+            points_max: 2_000_000,
+        }
     }
 }
 
@@ -86,7 +91,9 @@ impl Collection {
             return Ok(Maintained::Nothing);
         }
         self.merge(&chosen)?;
-        Ok(Maintained::Merged { segments: chosen.len() })
+        Ok(Maintained::Merged {
+            segments: chosen.len(),
+        })
     }
 
     /// Makes segments of everything that is in memory; the log is empty after it.
@@ -123,7 +130,9 @@ impl Collection {
             });
             stale.map(|segment| segment.number).collect()
         };
-        numbers.into_iter().try_for_each(|number| self.merge(&[number]))
+        numbers
+            .into_iter()
+            .try_for_each(|number| self.merge(&[number]))
     }
 
     /// Holds every byte of every segment to its hash; names those that are not what was written.
@@ -133,7 +142,12 @@ impl Collection {
         for segment in &state.segments {
             if let Err(error) = segment.part.verify() {
                 let what = error.to_string();
-                damaged.push(crate::state::Damaged { segment: segment.number, what });
+                let id = *segment.part.segment_id().as_bytes();
+                damaged.push(crate::state::Damaged {
+                    segment: segment.number,
+                    what,
+                    id,
+                });
             }
         }
         damaged
@@ -148,9 +162,15 @@ impl Collection {
         let _merge = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = self.writer();
         let mut state = (*self.state()).clone();
-        let given_up: Vec<u64> = state.damaged.drain(..).map(|damaged| damaged.segment).collect();
+        let given_up: Vec<u64> = state
+            .damaged
+            .drain(..)
+            .map(|damaged| damaged.segment)
+            .collect();
         let mut floor = writer.floor.clone();
-        given_up.iter().for_each(|number| drop(floor.segments.remove(number)));
+        given_up
+            .iter()
+            .for_each(|number| drop(floor.segments.remove(number)));
         self.write_head(&mut writer, floor, state)?;
         drop(writer);
         self.remove(given_up.into_iter().map(segment_name))
@@ -171,6 +191,11 @@ impl Collection {
         let Some(sealed) = state.sealed.first() else {
             return Ok(false);
         };
+        // what the log says of points in a damaged segment must stay until that is restored or given up
+        if let Some(damaged) = state.damaged.first() {
+            let (segment, what) = (damaged.segment, damaged.what.clone());
+            return Err(CollectionError::Damaged { segment, what });
+        }
         // rows that died since are needed where the log is replayed from the new floor
         let kept = sealed.dead_then.others(sealed.live.rows());
         let made = match kept.is_empty() {
@@ -189,11 +214,6 @@ impl Collection {
             let mut floor = sealed.floor;
             floor.sealed.clear();
             old_logs = writer.floor.log..floor.log;
-            // segments that nobody could open stay in the head
-            for damaged in &state.damaged {
-                let dead = writer.floor.segments.get(&damaged.segment).cloned();
-                floor.segments.extend(dead.map(|dead| (damaged.segment, dead)));
-            }
             if let Some((number, part)) = made {
                 let dead = moved([(sealed.dead.rows(), &kept)]);
                 let log = floor.log;
@@ -215,19 +235,19 @@ impl Collection {
         Ok(true)
     }
 
-    /// Moves the floor on if that lets a segment with many dead rows be made anew.
+    /// Moves the floor on if that lets segments be made anew: one has many dead rows, or the indexes changed.
     fn seal_if_stale(&self) {
         let mut writer = self.writer();
         let state = self.state();
-        let many = |dead: u64, segment: &SegmentState| {
-            dead * DEAD_SHARE > u64::from(segment.part.rows())
-        };
+        let many =
+            |dead: u64, segment: &SegmentState| dead * DEAD_SHARE > u64::from(segment.part.rows());
         let stale = state.segments.iter().any(|segment| {
             let at_floor = writer.floor.segments.get(&segment.number);
             let at_floor = at_floor.map_or(0, |dead| dead.rows().len());
             many(segment.dead.rows().len(), segment) && !many(at_floor, segment)
         });
-        if stale && state.sealed.is_empty() && !writer.log.is_empty() {
+        let indexes = state.config.schema != writer.floor.config.schema;
+        if (stale || indexes) && state.sealed.is_empty() && !writer.log.is_empty() {
             let mut state = (*state).clone();
             self.seal(&mut writer, &mut state);
             self.publish(state);
@@ -259,7 +279,10 @@ impl Collection {
                 points += alive;
                 points <= budget.points_max
             });
-            let fitting: Vec<u64> = fitting.map(|(_, number)| number).take(MERGE_SEGMENTS).collect();
+            let fitting: Vec<u64> = fitting
+                .map(|(_, number)| number)
+                .take(MERGE_SEGMENTS)
+                .collect();
             if fitting.len() >= MERGE_SEGMENTS || many && fitting.len() > 1 {
                 return fitting;
             }
@@ -282,11 +305,17 @@ impl Collection {
                 continue;
             };
             let kept = dead.others(segment.part.rows());
-            inputs.push(Input { number: segment.number, kept });
+            inputs.push(Input {
+                number: segment.number,
+                kept,
+            });
             sources.push(Source::Segment(&segment.part));
         }
         let rows = SourceRows::new(
-            sources.iter().copied().zip(inputs.iter().map(|input| &input.kept)),
+            sources
+                .iter()
+                .copied()
+                .zip(inputs.iter().map(|input| &input.kept)),
         )?;
         let made = match inputs.iter().all(|input| input.kept.is_empty()) {
             true => None,
@@ -303,24 +332,44 @@ impl Collection {
                 moved(dead.iter().zip(inputs.iter().map(|input| &input.kept)))
             };
             let in_floor = |floor: &Floor, number: u64| {
-                floor.segments.get(&number).map(|dead| dead.rows().clone()).unwrap_or_default()
+                floor
+                    .segments
+                    .get(&number)
+                    .map(|dead| dead.rows().clone())
+                    .unwrap_or_default()
             };
             for later in &mut state.sealed {
                 let dead = carried(&|number| in_floor(&later.floor, number));
-                inputs.iter().for_each(|input| drop(later.floor.segments.remove(&input.number)));
+                inputs
+                    .iter()
+                    .for_each(|input| drop(later.floor.segments.remove(&input.number)));
                 if let Some((number, _)) = &made {
-                    later.floor.segments.insert(*number, Arc::new(Dead::new(dead)));
+                    later
+                        .floor
+                        .segments
+                        .insert(*number, Arc::new(Dead::new(dead)));
                 }
             }
             let floor_dead = carried(&|number| in_floor(&floor, number));
             let dead = carried(&|number| {
-                let segment = state.segments.iter().find(|segment| segment.number == number);
-                segment.map(|segment| segment.dead.rows().clone()).unwrap_or_default()
+                let segment = state
+                    .segments
+                    .iter()
+                    .find(|segment| segment.number == number);
+                segment
+                    .map(|segment| segment.dead.rows().clone())
+                    .unwrap_or_default()
             });
-            state.segments.retain(|segment| !chosen.contains(&segment.number));
-            inputs.iter().for_each(|input| drop(floor.segments.remove(&input.number)));
+            state
+                .segments
+                .retain(|segment| !chosen.contains(&segment.number));
+            inputs
+                .iter()
+                .for_each(|input| drop(floor.segments.remove(&input.number)));
             if let Some((number, part)) = made {
-                floor.segments.insert(number, Arc::new(Dead::new(floor_dead)));
+                floor
+                    .segments
+                    .insert(number, Arc::new(Dead::new(floor_dead)));
                 state.segments.push(SegmentState {
                     number,
                     part: Arc::new(part),
@@ -356,7 +405,10 @@ impl Collection {
             self.disk.sync_dir(&self.dir).map_err(self.io(&name))?;
             let file = self.disk.segment(&path).map_err(|error| {
                 let source = std::io::Error::other(error);
-                CollectionError::Io { path: path.clone(), source: Arc::new(source) }
+                CollectionError::Io {
+                    path: path.clone(),
+                    source: Arc::new(source),
+                }
             })?;
             Ok(SegmentPart::open(file)?)
         })();

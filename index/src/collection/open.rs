@@ -37,18 +37,33 @@ impl Collection {
         config: CollectionConfig,
     ) -> Result<Self, CollectionError> {
         config.check()?;
-        let io = |source| CollectionError::Io { path: dir.to_owned(), source: Arc::new(source) };
+        let io = |source| CollectionError::Io {
+            path: dir.to_owned(),
+            source: Arc::new(source),
+        };
         match disk.create_dir(dir) {
             // a folder without a head is what a crash leaves of this very call
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                if !disk.list(dir).map_err(io)?.iter().all(|name| name.starts_with('.')) {
-                    return Err(CollectionError::Exists { path: dir.to_owned() });
+                if !disk
+                    .list(dir)
+                    .map_err(io)?
+                    .iter()
+                    .all(|name| name.starts_with('.'))
+                {
+                    return Err(CollectionError::Exists {
+                        path: dir.to_owned(),
+                    });
                 }
             }
             made => made.map_err(io)?,
         }
-        let head =
-            Head { config, sequence: 0, log: 0, next_segment: 0, segments: BTreeMap::new() };
+        let head = Head {
+            config,
+            sequence: 0,
+            log: 0,
+            next_segment: 0,
+            segments: BTreeMap::new(),
+        };
         replace(&*disk, dir, HEAD_NAME, &head.to_bytes()).map_err(io)?;
         disk.sync_dir(dir).map_err(io)?;
         Self::open_on(disk, dir)
@@ -60,10 +75,15 @@ impl Collection {
     /// As [`Collection::open`].
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, CollectionError> {
         let path = dir.join(HEAD_NAME);
-        let io = |source| CollectionError::Io { path: path.clone(), source: Arc::new(source) };
+        let io = |source| CollectionError::Io {
+            path: path.clone(),
+            source: Arc::new(source),
+        };
         let bytes = disk.read(&path, HEAD_BYTES_MAX).map_err(io)?;
-        let head = read_head(&bytes)
-            .map_err(|source| CollectionError::Head { path: path.clone(), source })?;
+        let head = read_head(&bytes).map_err(|source| CollectionError::Head {
+            path: path.clone(),
+            source,
+        })?;
         let names = disk.list(dir).map_err(io)?;
         let logs = clean(&*disk, dir, &names, &head)?;
         let mut state = open_segments(&*disk, dir, &head);
@@ -81,7 +101,11 @@ impl Collection {
             disk,
             queue: Mutex::new(Queue::default()),
             committed: Condvar::new(),
-            writer: Mutex::new(Writer { log, floor, next_segment: head.next_segment }),
+            writer: Mutex::new(Writer {
+                log,
+                floor,
+                next_segment: head.next_segment,
+            }),
             current: RwLock::new(Arc::new(state)),
             flushing: Mutex::new(()),
             merging: Mutex::new(()),
@@ -98,7 +122,10 @@ fn clean(
 ) -> Result<BTreeSet<u64>, CollectionError> {
     let mut logs = BTreeSet::new();
     for name in names {
-        let number = |suffix| name.strip_suffix(suffix).and_then(|n: &str| n.parse::<u64>().ok());
+        let number = |suffix| {
+            name.strip_suffix(suffix)
+                .and_then(|n: &str| n.parse::<u64>().ok())
+        };
         let needed = if let Some(number) = number(".log") {
             let needed = number >= head.log;
             if needed {
@@ -112,8 +139,10 @@ fn clean(
         };
         if !needed {
             let path = dir.join(name);
-            remove_if_there(disk, &path)
-                .map_err(|source| CollectionError::Io { path, source: Arc::new(source) })?;
+            remove_if_there(disk, &path).map_err(|source| CollectionError::Io {
+                path,
+                source: Arc::new(source),
+            })?;
         }
     }
     Ok(logs)
@@ -144,7 +173,11 @@ fn open_segments(disk: &dyn Disk, dir: &Path, head: &Head) -> State {
                 part: Arc::new(part),
                 dead: Arc::new(Dead::new(segment.dead.clone())),
             }),
-            Err(what) => state.damaged.push(Damaged { segment: *number, what }),
+            Err(what) => state.damaged.push(Damaged {
+                segment: *number,
+                what,
+                id: segment.id,
+            }),
         }
     }
     state
@@ -158,11 +191,21 @@ fn replay(
     floor: u64,
     state: &mut State,
 ) -> Result<LogFile, CollectionError> {
-    let nonce = || u64::from_le_bytes(*blake3::hash(&unique()).as_bytes().first_chunk().expect("32"));
+    let nonce = || {
+        u64::from_le_bytes(
+            *blake3::hash(&unique())
+                .as_bytes()
+                .first_chunk()
+                .expect("32"),
+        )
+    };
     let mut log = None;
     for (number, expected) in logs.iter().zip(floor..) {
         if *number != expected {
-            return Err(CollectionError::Replay(format!("{} is missing", log_name(expected))));
+            return Err(CollectionError::Replay(format!(
+                "{} is missing",
+                log_name(expected)
+            )));
         }
         if log.is_some() {
             state.seal(*number);
@@ -190,11 +233,26 @@ fn unique() -> Vec<u8> {
 
 /// The bytes of the head for a floor.
 pub(super) fn head_bytes(writer: &Writer, floor: &Floor, state: &State) -> Vec<u8> {
-    let ids: BTreeMap<u64, [u8; 32]> =
-        state.segments.iter().map(|s| (s.number, *s.part.segment_id().as_bytes())).collect();
+    let ids: BTreeMap<u64, [u8; 32]> = state
+        .segments
+        .iter()
+        .map(|s| (s.number, *s.part.segment_id().as_bytes()))
+        .collect();
+    let ids: BTreeMap<u64, [u8; 32]> = state
+        .damaged
+        .iter()
+        .map(|d| (d.segment, d.id))
+        .chain(ids)
+        .collect();
     let segments = floor.segments.iter().filter_map(|(number, dead)| {
         let id = *ids.get(number)?;
-        Some((*number, super::head::HeadSegment { id, dead: dead.rows().clone() }))
+        Some((
+            *number,
+            super::head::HeadSegment {
+                id,
+                dead: dead.rows().clone(),
+            },
+        ))
     });
     let head = Head {
         config: (*floor.config).clone(),

@@ -446,7 +446,7 @@ mod tests {
         for (text, at, said) in [
             ("tag = ", 6, "expected a number"),
             ("tag = \"x", 6, "not closed"),
-            ("tag \"x\"", 0, "no payload path"),
+            ("tag \"x\"", 4, "expected ="),
             ("(a = 1", 6, "expected \")\""),
             ("a = 1 b = 2", 6, "expected \"and\""),
             ("a < true", 8, "no order"),

@@ -90,7 +90,11 @@ impl<'a> SourceRows<'a> {
     pub(crate) fn new(
         sources: impl IntoIterator<Item = (Source<'a>, &'a RoaringBitmap)>,
     ) -> Result<Self, PartError> {
-        let mut all = Self { sources: Vec::new(), rows: Vec::new(), points: Vec::new() };
+        let mut all = Self {
+            sources: Vec::new(),
+            rows: Vec::new(),
+            points: Vec::new(),
+        };
         for (at, (source, kept)) in (0..).zip(sources) {
             let part = source.part();
             for row in kept {
@@ -103,7 +107,9 @@ impl<'a> SourceRows<'a> {
     }
 
     fn each(&self) -> impl Iterator<Item = (Source<'a>, u32)> + '_ {
-        self.rows.iter().map(|(at, row)| (self.sources[*at as usize], *row))
+        self.rows
+            .iter()
+            .map(|(at, row)| (self.sources[*at as usize], *row))
     }
 }
 
@@ -156,7 +162,9 @@ pub(crate) fn build_segment<W: Write + Seek>(
     let meta = Meta {
         vectors: config.vectors.keys().cloned().collect(),
         sparse: config.sparse.keys().cloned().collect(),
-        fields: fields.map(|(path, kind)| (path.to_string(), kind)).collect(),
+        fields: fields
+            .map(|(path, kind)| (path.to_string(), kind))
+            .collect(),
     };
     let meta = serde_json::to_vec(&meta).map_err(io::Error::other)?;
     writer.section(META, &meta)?;
@@ -173,8 +181,7 @@ pub(crate) fn build_segment<W: Write + Seek>(
         }
         writer.begin(sparse_rows(field))?;
         let lists = sparse.finish(&mut writer)?;
-        writer.begin(sparse_lists(field))?;
-        lists(&mut writer)?;
+        writer.section(sparse_lists(field), &lists)?;
     }
     Ok(writer.finish()?)
 }
@@ -186,8 +193,9 @@ fn write_payloads<W: Write + Seek>(
     rows: &SourceRows<'_>,
 ) -> Result<(), BuildError> {
     let fields = config.schema.iter();
-    let mut fields: Vec<_> =
-        fields.map(|(path, kind)| FieldWriter::new(path.clone(), kind)).collect();
+    let mut fields: Vec<_> = fields
+        .map(|(path, kind)| FieldWriter::new(path.clone(), kind))
+        .collect();
     let mut frames = PayloadWriter::default();
     writer.begin(PAYLOAD_FRAMES)?;
     let mut new_row = 0;
@@ -195,15 +203,18 @@ fn write_payloads<W: Write + Seek>(
         let mine = rows.rows.iter().filter(|(other, _)| *other == at);
         let mine: RoaringBitmap = mine.map(|(_, row)| *row).collect();
         source.part().payloads(&mine, &mut |_, payload| {
-            frames.push(payload, writer).map_err(|error| PartError::Io(error.into()))?;
-            fields.iter_mut().for_each(|field| field.push(new_row, payload.root()));
+            frames
+                .push(payload, writer)
+                .map_err(|error| PartError::Io(error.into()))?;
+            fields
+                .iter_mut()
+                .for_each(|field| field.push(new_row, payload.root()));
             new_row += 1;
             Ok(())
         })?;
     }
     let table = frames.finish(writer)?;
-    writer.begin(PAYLOAD_TABLE)?;
-    table(writer)?;
+    writer.section(PAYLOAD_TABLE, &table)?;
     for (number, field) in (0..).zip(fields) {
         writer.begin(payload_index(number))?;
         field.finish(writer)?;

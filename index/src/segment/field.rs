@@ -79,10 +79,10 @@ impl FieldWriter {
     /// Takes the payload of the next row; rows ascend.
     pub(crate) fn push(&mut self, row: u32, payload: ValueRef<'_>) {
         if !is_empty(&self.path, payload) {
-            self.filled.push(row);
+            self.filled.insert(row);
         }
         if has_null(&self.path, payload) {
-            self.nulls.push(row);
+            self.nulls.insert(row);
         }
         let path = self.path.clone();
         path.each_flat(payload, &mut |value| self.value(row, value));
@@ -96,10 +96,13 @@ impl FieldWriter {
             }
             (FieldType::Bool, Kind::Bool(value)) => self.term(row, &[u8::from(value)]),
             (FieldType::Text(rule), Kind::String(text)) => {
-                rule.tokens(text).iter().for_each(|word| self.term(row, word.as_bytes()));
+                rule.tokens(text)
+                    .iter()
+                    .for_each(|word| self.term(row, word.as_bytes()));
             }
             (FieldType::Integer | FieldType::Float, _) => {
-                let exact = matches!(value.kind(), Kind::Integer(n) if n.unsigned_abs() < EXACT_MAX);
+                let exact =
+                    matches!(value.kind(), Kind::Integer(n) if n.unsigned_abs() < EXACT_MAX);
                 if let Some(number) = value.as_f64() {
                     self.numbers.push((float_key(number), row));
                     if !exact {
@@ -108,7 +111,8 @@ impl FieldWriter {
                 }
             }
             (FieldType::Datetime, Kind::String(text)) => {
-                self.numbers.extend(parse_datetime(text).map(|time| (time_key(time), row)));
+                self.numbers
+                    .extend(parse_datetime(text).map(|time| (time_key(time), row)));
             }
             (FieldType::Geo, _) => {
                 let place = GeoPoint::from_value(value);
@@ -125,7 +129,8 @@ impl FieldWriter {
         } else if let Some(rows) = self.terms.get_mut(term) {
             rows.insert(row);
         } else {
-            self.terms.insert(term.to_vec(), [row].into_iter().collect());
+            self.terms
+                .insert(term.to_vec(), [row].into_iter().collect());
         }
     }
 
@@ -162,7 +167,9 @@ impl FieldWriter {
         }
         let (nulls, filled) = (bitmap(&self.nulls)?, bitmap(&self.filled)?);
         let left_out = bitmap(&self.left_out)?;
-        let lists = [&nulls, &filled, &keys, &key_ends, &rows, &row_ends, &counts, &left_out];
+        let lists = [
+            &nulls, &filled, &keys, &key_ends, &rows, &row_ends, &counts, &left_out,
+        ];
         write_lists(out, &lists.map(Vec::as_slice))
     }
 }
@@ -170,11 +177,19 @@ impl FieldWriter {
 /// A number that orders floats as they are ordered; -0 is 0.
 fn float_key(number: f64) -> u64 {
     let bits = (number + 0.0).to_bits();
-    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
+    if bits >> 63 == 0 {
+        bits | 1 << 63
+    } else {
+        !bits
+    }
 }
 
 fn key_float(key: u64) -> f64 {
-    f64::from_bits(if key >> 63 == 1 { key & !(1 << 63) } else { !key })
+    f64::from_bits(if key >> 63 == 1 {
+        key & !(1 << 63)
+    } else {
+        !key
+    })
 }
 
 /// A number that orders points in time as they are ordered.
@@ -209,10 +224,18 @@ impl FieldIndex {
                 len(KEYS) == 2 * len(ROWS) && len(ROWS).is_multiple_of(4)
             }
             FieldType::Geo => {
-                len(KEYS) == 2 * len(ROWS) && len(KEYS) == len(KEY_ENDS) && len(ROWS).is_multiple_of(4)
+                len(KEYS) == 2 * len(ROWS)
+                    && len(KEYS) == len(KEY_ENDS)
+                    && len(ROWS).is_multiple_of(4)
             }
         };
-        fits.then_some(Self { path, kind, lists, rows }).ok_or(DAMAGED)
+        fits.then_some(Self {
+            path,
+            kind,
+            lists,
+            rows,
+        })
+        .ok_or(DAMAGED)
     }
 
     pub(crate) fn path(&self) -> &PayloadPath {
@@ -296,13 +319,24 @@ impl FieldIndex {
             }
             (FieldType::Bool, Scalar::Bool(value)) => self.term(&[u8::from(*value)]).map(Some),
             (FieldType::Integer | FieldType::Float, Scalar::Integer(integer)) => {
-                #[expect(clippy::cast_precision_loss, reason = "what is lost is looked up below")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "what is lost is looked up below"
+                )]
                 let key = Some(float_key(*integer as f64));
-                let near = self.between(&Range { gte: key, lte: key, ..Range::default() })?;
+                let near = self.between(&Range {
+                    gte: key,
+                    lte: key,
+                    ..Range::default()
+                })?;
                 // floats equal integers as numbers and not as values; large integers share a float
                 let doubtful = &near & self.bitmap(LEFT_OUT)?;
                 let sure = near - &doubtful;
-                Ok(Some(if doubtful.is_empty() { sure } else { sure | exact(&doubtful)? }))
+                Ok(Some(if doubtful.is_empty() {
+                    sure
+                } else {
+                    sure | exact(&doubtful)?
+                }))
             }
             _ => Ok(None),
         }
@@ -318,7 +352,11 @@ impl FieldIndex {
             (FieldType::Integer | FieldType::Float, Scalar::Integer(integer)) => {
                 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
                 let key = Some(float_key(*integer as f64));
-                let range = self.span(&Range { gte: key, lte: key, ..Range::default() });
+                let range = self.span(&Range {
+                    gte: key,
+                    lte: key,
+                    ..Range::default()
+                });
                 Some(range.len() as u64)
             }
             _ => None,
@@ -337,7 +375,11 @@ impl FieldIndex {
             (_, Test::Any(values)) => values.iter().map(scalar).sum(),
             (FieldType::Text(_), Test::Text(query)) => query.words.as_ref().map(|(_, words)| {
                 let counts = words.iter().map(|word| self.count(word.as_bytes()));
-                if query.any { counts.sum() } else { counts.min().unwrap_or(0) }
+                if query.any {
+                    counts.sum()
+                } else {
+                    counts.min().unwrap_or(0)
+                }
             }),
             (FieldType::Integer | FieldType::Float, Test::Range(range)) => {
                 Some(self.span(&range.map(float_key)).len() as u64)
@@ -400,15 +442,18 @@ impl FieldIndex {
     }
 
     fn term(&self, term: &[u8]) -> Result<RoaringBitmap, PartError> {
-        self.find(term).map_or_else(|| Ok(RoaringBitmap::new()), |at| self.posting(at))
+        self.find(term)
+            .map_or_else(|| Ok(RoaringBitmap::new()), |at| self.posting(at))
     }
 
     fn posting(&self, at: usize) -> Result<RoaringBitmap, PartError> {
         let bytes = between_ends(&self.lists, ROW_ENDS, ROWS, at).ok_or(DAMAGED)?;
-        match (self.lists.u32(COUNTS, at), bytes.as_array::<4>()) {
-            (Some(1), Some(row)) => {
+        match (self.lists.u32(COUNTS, at), bytes.first_chunk::<4>()) {
+            (Some(1), Some(row)) if bytes.len() == 4 => {
                 let row = u32::from_le_bytes(*row);
-                (row < self.rows).then(|| [row].into_iter().collect()).ok_or(DAMAGED)
+                (row < self.rows)
+                    .then(|| [row].into_iter().collect())
+                    .ok_or(DAMAGED)
             }
             _ => read_bitmap(bytes, self.rows),
         }
@@ -434,7 +479,11 @@ impl FieldIndex {
     fn band(&self, area: &GeoArea) -> std::ops::Range<usize> {
         let (south, north) = area.latitudes();
         let (gte, lte) = (Some(float_key(south)), Some(float_key(north)));
-        self.span(&Range { gte, lte, ..Range::default() })
+        self.span(&Range {
+            gte,
+            lte,
+            ..Range::default()
+        })
     }
 
     fn inside(&self, area: &GeoArea) -> Result<RoaringBitmap, PartError> {
@@ -483,7 +532,11 @@ fn between_ends<const N: usize>(
     data: usize,
     at: usize,
 ) -> Option<&[u8]> {
-    let end = |at| lists.u64(ends, at).and_then(|end| usize::try_from(end).ok());
+    let end = |at| {
+        lists
+            .u64(ends, at)
+            .and_then(|end| usize::try_from(end).ok())
+    };
     let start = if at == 0 { 0 } else { end(at - 1)? };
     lists.list(data).get(start..end(at)?)
 }

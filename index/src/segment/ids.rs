@@ -97,8 +97,7 @@ impl Ids {
         id: Option<PointId>,
     ) -> impl Iterator<Item = Result<(PointId, u32), PartError>> {
         let start = id.map_or(0, |id| self.first_not_below(id));
-        (start..self.rows)
-            .map(|rank| Ok((self.at_rank(rank).ok_or(DAMAGED)?, self.row_at(rank)?)))
+        (start..self.rows).map(|rank| Ok((self.at_rank(rank).ok_or(DAMAGED)?, self.row_at(rank)?)))
     }
 
     /// Checks every number: ids ascend, and rows are in one place each.
@@ -123,7 +122,10 @@ impl Ids {
             self.lists.u64(NUMBERS, rank as usize).map(PointId::Number)
         } else {
             let (uuids, _) = self.lists.list(UUIDS).as_chunks::<16>();
-            uuids.get((rank - numbers) as usize).copied().map(PointId::Uuid)
+            uuids
+                .get((rank - numbers) as usize)
+                .copied()
+                .map(PointId::Uuid)
         }
     }
 

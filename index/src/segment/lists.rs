@@ -52,12 +52,16 @@ impl<const N: usize> Lists<N> {
 
     /// A number of a list of 32-bit numbers.
     pub(crate) fn u32(&self, index: usize, at: usize) -> Option<u32> {
-        self.u32s(index).get(at).map(|bytes| u32::from_le_bytes(*bytes))
+        self.u32s(index)
+            .get(at)
+            .map(|bytes| u32::from_le_bytes(*bytes))
     }
 
     /// A number of a list of 64-bit numbers.
     pub(crate) fn u64(&self, index: usize, at: usize) -> Option<u64> {
-        self.u64s(index).get(at).map(|bytes| u64::from_le_bytes(*bytes))
+        self.u64s(index)
+            .get(at)
+            .map(|bytes| u64::from_le_bytes(*bytes))
     }
 }
 

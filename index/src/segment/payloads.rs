@@ -45,7 +45,8 @@ impl PayloadWriter {
             self.offsets.push(self.written);
         }
         self.frame.extend_from_slice(payload.as_bytes());
-        self.ends.push(u32::try_from(self.frame.len()).map_err(io::Error::other)?);
+        self.ends
+            .push(u32::try_from(self.frame.len()).map_err(io::Error::other)?);
         self.rows += 1;
         if self.frame.len() >= FRAME_BYTES {
             self.end_frame(out)?;
@@ -63,18 +64,17 @@ impl PayloadWriter {
         Ok(())
     }
 
-    /// Ends the last frame; what is returned writes the table.
-    pub(crate) fn finish(
-        mut self,
-        out: &mut impl Write,
-    ) -> io::Result<impl FnOnce(&mut dyn Write) -> io::Result<()>> {
+    /// Ends the last frame; the bytes of the table.
+    pub(crate) fn finish(mut self, out: &mut impl Write) -> io::Result<Vec<u8>> {
         self.end_frame(out)?;
         self.offsets.push(self.written);
-        Ok(move |mut out: &mut dyn Write| {
-            let first_rows = bytes_of_u32(self.first_rows);
-            let offsets = bytes_of_u64(self.offsets);
-            write_lists(&mut out, &[&first_rows, &offsets, &bytes_of_u32(self.ends)])
-        })
+        let (first_rows, ends) = (bytes_of_u32(self.first_rows), bytes_of_u32(self.ends));
+        let mut table = Vec::new();
+        write_lists(
+            &mut table,
+            &[&first_rows, &bytes_of_u64(self.offsets), &ends],
+        )?;
+        Ok(table)
     }
 }
 
@@ -105,7 +105,12 @@ impl Payloads {
             && table.u32s(ENDS).len() == rows as usize
             && (count > 0) == (rows > 0)
             && (count == 0 || table.u32(FIRST_ROWS, 0) == Some(0));
-        fits.then_some(Self { frames, table, rows }).ok_or(DAMAGED)
+        fits.then_some(Self {
+            frames,
+            table,
+            rows,
+        })
+        .ok_or(DAMAGED)
     }
 
     /// The payload of a row.
@@ -148,7 +153,10 @@ impl Payloads {
             let offset = self.table.u64(OFFSETS, at).ok_or(DAMAGED)?;
             usize::try_from(offset).map_err(|_| DAMAGED)
         };
-        let packed = self.frames.get(offset(number)?..offset(number + 1)?).ok_or(DAMAGED)?;
+        let packed = self
+            .frames
+            .get(offset(number)?..offset(number + 1)?)
+            .ok_or(DAMAGED)?;
         let first_row = self.table.u32(FIRST_ROWS, number).ok_or(DAMAGED)?;
         let next_row = self.table.u32(FIRST_ROWS, number + 1).unwrap_or(self.rows);
         let last = next_row.checked_sub(1).ok_or(DAMAGED)?;
@@ -160,13 +168,24 @@ impl Payloads {
         if bytes.len() != len {
             return Err(DAMAGED);
         }
-        Ok(Frame { number, bytes, first_row })
+        Ok(Frame {
+            number,
+            bytes,
+            first_row,
+        })
     }
 
     fn in_frame(&self, frame: &Frame, row: u32) -> Result<Payload, PartError> {
         let end = |row: u32| self.table.u32(ENDS, row as usize).ok_or(DAMAGED);
-        let start = if row == frame.first_row { 0 } else { end(row.saturating_sub(1))? };
-        let bytes = frame.bytes.get(start as usize..end(row)? as usize).ok_or(DAMAGED)?;
+        let start = if row == frame.first_row {
+            0
+        } else {
+            end(row.saturating_sub(1))?
+        };
+        let bytes = frame
+            .bytes
+            .get(start as usize..end(row)? as usize)
+            .ok_or(DAMAGED)?;
         Payload::from_bytes(bytes).map_err(|_| DAMAGED)
     }
 }

@@ -63,7 +63,8 @@ impl SegmentPart {
     /// Opens what is in a segment.
     pub(crate) fn open(file: SegmentFile) -> Result<Self, PartError> {
         let section = |name: SectionName| -> Result<SectionBytes, PartError> {
-            file.section(name).ok_or(PartError::Damaged("a section is missing"))
+            file.section(name)
+                .ok_or(PartError::Damaged("a section is missing"))
         };
         let meta = section(META)?;
         let meta: Option<Meta> = (meta.len() <= META_BYTES_MAX)
@@ -88,7 +89,8 @@ impl SegmentPart {
         for (field, (path, kind)) in (0..).zip(&meta.fields) {
             let path = path.parse().map_err(|_| PartError::Damaged("points"))?;
             let bytes = section(payload_index(field))?;
-            part.fields.push(FieldIndex::open(path, *kind, bytes, rows)?);
+            part.fields
+                .push(FieldIndex::open(path, *kind, bytes, rows)?);
         }
         for (field, name) in (0..).zip(meta.vectors) {
             let opened = VectorPart::open(&file, field);
@@ -100,7 +102,8 @@ impl SegmentPart {
         }
         for (field, name) in (0..).zip(meta.sparse) {
             let (by_row, by_dim) = (section(sparse_rows(field))?, section(sparse_lists(field))?);
-            part.sparse.insert(name, SparsePart::open(by_row, by_dim, rows)?);
+            part.sparse
+                .insert(name, SparsePart::open(by_row, by_dim, rows)?);
         }
         Ok(part)
     }
@@ -117,7 +120,9 @@ impl SegmentPart {
 
     /// Holds every byte to its hash, and ids to their order.
     pub(crate) fn verify(&self) -> Result<(), PartError> {
-        self.file.verify().map_err(|_| PartError::Damaged("a section has another hash"))?;
+        self.file
+            .verify()
+            .map_err(|_| PartError::Damaged("a section has another hash"))?;
         self.ids.check()
     }
 
@@ -128,7 +133,9 @@ impl SegmentPart {
 
     /// A sparse vector.
     pub(crate) fn sparse(&self, name: &str, row: u32) -> Result<Option<SparseVector>, PartError> {
-        self.sparse.get(name).map_or(Ok(None), |part| part.vector(row))
+        self.sparse
+            .get(name)
+            .map_or(Ok(None), |part| part.vector(row))
     }
 
     /// The indexed fields.
@@ -138,7 +145,10 @@ impl SegmentPart {
 
     /// How many rows have a dense vector, whatever its name, that a graph links.
     pub(crate) fn vectors(&self) -> u64 {
-        self.dense.values().map(|part| u64::from(part.vectors())).sum()
+        self.dense
+            .values()
+            .map(|part| u64::from(part.vectors()))
+            .sum()
     }
 
     fn field<'a>(&'a self, path: &'a PayloadPath) -> impl Iterator<Item = &'a FieldIndex> {
@@ -149,7 +159,9 @@ impl SegmentPart {
 /// The field that a condition is about.
 fn path_of(condition: &Condition) -> Option<&PayloadPath> {
     match condition {
-        Condition::Field(path, _) | Condition::IsEmpty(path) | Condition::IsNull(path) => Some(path),
+        Condition::Field(path, _) | Condition::IsEmpty(path) | Condition::IsNull(path) => {
+            Some(path)
+        }
         _ => None,
     }
 }
@@ -196,9 +208,13 @@ impl Part for SegmentPart {
 
     fn with_vector(&self, name: &str) -> Result<RoaringBitmap, PartError> {
         if let Some(part) = self.dense.get(name) {
-            return Ok((0..self.rows()).filter(|row| part.vector(Row(*row)).is_some()).collect());
+            return Ok((0..self.rows())
+                .filter(|row| part.vector(Row(*row)).is_some())
+                .collect());
         }
-        self.sparse.get(name).map_or_else(|| Ok(RoaringBitmap::new()), SparsePart::present)
+        self.sparse
+            .get(name)
+            .map_or_else(|| Ok(RoaringBitmap::new()), SparsePart::present)
     }
 
     fn search_dense(
@@ -211,7 +227,9 @@ impl Part for SegmentPart {
             return Ok(Vec::new());
         };
         if part.params() != query.query.params() {
-            return Err(PartError::Damaged("vectors of other parameters than the collection's"));
+            return Err(PartError::Damaged(
+                "vectors of other parameters than the collection's",
+            ));
         }
         let hits = part.search(query.query, &query.search(k, allowed));
         Ok(hits.into_iter().map(|hit| (hit.row.0, hit.score)).collect())
@@ -235,7 +253,10 @@ impl Part for SegmentPart {
         allowed: Option<&RowSet>,
     ) -> Result<Vec<u64>, PartError> {
         let part = self.sparse.get(name);
-        part.map_or_else(|| Ok(vec![0; dims.len()]), |part| part.counts(dims, allowed))
+        part.map_or_else(
+            || Ok(vec![0; dims.len()]),
+            |part| part.counts(dims, allowed),
+        )
     }
 
     fn answer(&self, condition: &Condition) -> Result<Option<RoaringBitmap>, PartError> {
@@ -304,7 +325,11 @@ impl Part for SegmentPart {
 
 impl SegmentPart {
     /// The rows of a set for which a condition holds, by their payloads.
-    fn look(&self, rows: &RoaringBitmap, condition: &Condition) -> Result<RoaringBitmap, PartError> {
+    fn look(
+        &self,
+        rows: &RoaringBitmap,
+        condition: &Condition,
+    ) -> Result<RoaringBitmap, PartError> {
         let mut kept = RoaringBitmap::new();
         self.payloads.each(rows, &mut |row, payload| {
             let candidate = crate::filter::Candidate {

@@ -55,44 +55,29 @@ impl SparseWriter {
         self.ends.push(self.indices.len() as u64);
     }
 
-    /// Writes the section by row; what is returned writes the one by dimension.
-    pub(crate) fn finish(
-        self,
-        out: &mut impl Write,
-    ) -> io::Result<impl FnOnce(&mut dyn Write) -> io::Result<()>> {
+    /// Writes the section by row; the bytes of the one by dimension.
+    pub(crate) fn finish(self, out: &mut impl Write) -> io::Result<Vec<u8>> {
         let mut present = Vec::new();
         self.present.serialize_into(&mut present)?;
         let floats = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
             values.flat_map(f32::to_le_bytes).collect()
         };
-        write_lists(
-            out,
-            &[
-                &bytes_of_u64(self.ends),
-                &bytes_of_u32(self.indices),
-                &floats(&mut self.values.into_iter()),
-                &present,
-            ],
-        )?;
-        let lists = self.lists;
-        Ok(move |mut out: &mut dyn Write| {
-            let mut end = 0;
-            let ends = lists.values().map(|list| {
-                end += list.len() as u64;
-                end
-            });
-            let ends = bytes_of_u64(ends.collect::<Vec<_>>());
-            let entries = || lists.values().flatten();
-            write_lists(
-                &mut out,
-                &[
-                    &bytes_of_u32(lists.keys().copied()),
-                    &ends,
-                    &bytes_of_u32(entries().map(|(row, _)| *row)),
-                    &floats(&mut entries().map(|(_, value)| *value)),
-                ],
-            )
-        })
+        let values = floats(&mut self.values.into_iter());
+        let (ends, indices) = (bytes_of_u64(self.ends), bytes_of_u32(self.indices));
+        write_lists(out, &[&ends, &indices, &values, &present])?;
+        let mut end = 0;
+        let ends = self.lists.values().map(|list| {
+            end += list.len() as u64;
+            end
+        });
+        let ends = bytes_of_u64(ends);
+        let entries = || self.lists.values().flatten();
+        let dims = bytes_of_u32(self.lists.keys().copied());
+        let rows = bytes_of_u32(entries().map(|(row, _)| *row));
+        let values = floats(&mut entries().map(|(_, value)| *value));
+        let mut lists = Vec::new();
+        write_lists(&mut lists, &[&dims, &ends, &rows, &values])?;
+        Ok(lists)
     }
 }
 
@@ -116,7 +101,12 @@ impl SparsePart {
             && by_row.list(INDICES).len() == by_row.list(VALUES).len()
             && by_dim.list(LIST_ENDS).len() == 2 * by_dim.list(DIMS).len()
             && by_dim.list(LIST_ROWS).len() == by_dim.list(LIST_VALUES).len();
-        fits.then_some(Self { by_row, by_dim, rows }).ok_or(DAMAGED)
+        fits.then_some(Self {
+            by_row,
+            by_dim,
+            rows,
+        })
+        .ok_or(DAMAGED)
     }
 
     /// The rows that have the vector.
@@ -138,7 +128,9 @@ impl SparsePart {
         let values = self.by_row.u32s(VALUES).get(span).ok_or(DAMAGED)?;
         let indices: Vec<u32> = indices.iter().map(|n| u32::from_le_bytes(*n)).collect();
         let values: Vec<f32> = values.iter().map(|n| f32::from_le_bytes(*n)).collect();
-        SparseVector::new(&indices, &values).map(Some).map_err(|_| DAMAGED)
+        SparseVector::new(&indices, &values)
+            .map(Some)
+            .map_err(|_| DAMAGED)
     }
 
     /// The rows and values of a dimension.
@@ -152,10 +144,18 @@ impl SparsePart {
                     let end = self.by_dim.u64(LIST_ENDS, at).ok_or(DAMAGED)?;
                     usize::try_from(end).map_err(|_| DAMAGED)
                 };
-                if at == 0 { 0..end(0)? } else { end(at - 1)?..end(at)? }
+                if at == 0 {
+                    0..end(0)?
+                } else {
+                    end(at - 1)?..end(at)?
+                }
             }
         };
-        let rows = self.by_dim.u32s(LIST_ROWS).get(span.clone()).ok_or(DAMAGED)?;
+        let rows = self
+            .by_dim
+            .u32s(LIST_ROWS)
+            .get(span.clone())
+            .ok_or(DAMAGED)?;
         let values = self.by_dim.u32s(LIST_VALUES).get(span).ok_or(DAMAGED)?;
         if rows.iter().any(|row| u32::from_le_bytes(*row) >= self.rows) {
             return Err(DAMAGED);
@@ -171,7 +171,9 @@ impl SparsePart {
         allowed: Option<&RowSet>,
     ) -> Result<Vec<u64>, PartError> {
         let count = |dim: &u32| {
-            let rows = self.list(*dim)?.filter(|(row, _)| is_allowed(allowed, *row));
+            let rows = self
+                .list(*dim)?
+                .filter(|(row, _)| is_allowed(allowed, *row));
             Ok(rows.count() as u64)
         };
         dims.iter().map(count).collect()

@@ -15,7 +15,9 @@ impl View {
             let counted = select::select(view, &filter, report).and_then(|rows| {
                 if let Some(found) = view.part.facet(&request.path, &rows)? {
                     report.indexed += 1;
-                    found.into_iter().for_each(|(value, n)| *counts.entry(value).or_default() += n);
+                    found
+                        .into_iter()
+                        .for_each(|(value, n)| *counts.entry(value).or_default() += n);
                     return Ok(());
                 }
                 view.part.payloads(&rows, &mut |_, payload| {
@@ -24,14 +26,18 @@ impl View {
                     request.path.each_flat(payload.root(), &mut |value| {
                         values.extend(Scalar::of(value));
                     });
-                    values.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                    values
+                        .into_iter()
+                        .for_each(|value| *counts.entry(value).or_default() += 1);
                     Ok(())
                 })
             });
             report.sound(view.key, counted);
         }
-        let mut hits: Vec<_> =
-            counts.into_iter().map(|(value, count)| FacetHit { value, count }).collect();
+        let mut hits: Vec<_> = counts
+            .into_iter()
+            .map(|(value, count)| FacetHit { value, count })
+            .collect();
         hits.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
         hits.truncate(bounded(request.limit));
         hits

@@ -19,9 +19,12 @@ impl View {
         for view in self.state.parts() {
             // one more tells where the next page begins
             let rows = match &filter {
-                None => view.part.by_id(from, limit + 1, &|row| !view.dead.contains(row)),
+                None => view
+                    .part
+                    .by_id(from, limit + 1, &|row| !view.dead.contains(row)),
                 Some(filter) => select::select(view, filter, report).and_then(|selected| {
-                    view.part.by_id(from, limit + 1, &|row| selected.contains(row))
+                    view.part
+                        .by_id(from, limit + 1, &|row| selected.contains(row))
                 }),
             };
             let rows = report.sound(view.key, rows).unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Search: the nearest points of all parts, by a dense or a sparse vector.
 
-use super::{DenseQuery, Record, Report, ScoredPoint, View, With, bounded, select};
+use super::{DenseQuery, PartError, Record, Report, ScoredPoint, View, With, bounded, select};
 use crate::{
     filter::Filter,
     limits::RESULTS_MAX,
+    part::Part,
     point::SparseVector,
     rows::RowSet,
     state::PartKey,
@@ -80,6 +81,9 @@ impl SearchRequest {
 /// Where a found row is.
 type Found = (PartKey, u32);
 
+/// Searches one part.
+type SearchPart<'a> = dyn FnMut(PartKey, &dyn Part, Option<&RowSet>) -> Result<(), PartError> + 'a;
+
 impl View {
     /// The nearest points, nearest first.
     ///
@@ -94,7 +98,10 @@ impl View {
         let mut points = Vec::with_capacity(found.len());
         for ((key, row), score) in found {
             let view = self.state.part(key).expect("found in this state");
-            let named = view.part.id(row).and_then(|id| Ok((id, view.part.version(row)?)));
+            let named = view
+                .part
+                .id(row)
+                .and_then(|id| Ok((id, view.part.version(row)?)));
             let point = report.sound(key, named);
             points.extend(point.map(|(id, version)| ScoredPoint { id, version, score }));
         }
@@ -125,10 +132,16 @@ impl View {
         request: &SearchRequest,
         report: &mut Report,
     ) -> Result<Vec<(Found, f32)>, QueryError> {
-        let k = request.limit.checked_add(request.offset).filter(|k| *k == bounded(*k));
+        let k = request
+            .limit
+            .checked_add(request.offset)
+            .filter(|k| *k == bounded(*k));
         let k = k.ok_or(QueryError::TooMany)?;
         let name = request.vector.as_str();
-        let unknown = |kind| QueryError::Unknown { name: name.to_owned(), kind };
+        let unknown = |kind| QueryError::Unknown {
+            name: name.to_owned(),
+            kind,
+        };
         let config = &self.state.config;
         let mut best;
         match &request.query {
@@ -145,7 +158,8 @@ impl View {
                 best = Best::new(k, params.metric.higher_is_nearer());
                 self.each_part(&request.filter, report, &mut |key, part, allowed| {
                     let hits = part.search_dense(&query, k, allowed)?;
-                    hits.into_iter().for_each(|(row, score)| best.offer((key, row), score));
+                    hits.into_iter()
+                        .for_each(|(row, score)| best.offer((key, row), score));
                     Ok(())
                 });
             }
@@ -175,16 +189,7 @@ impl View {
     }
 
     /// Hands each part with the rows that may be found to `search`; all rows may if there are none.
-    fn each_part(
-        &self,
-        filter: &Filter,
-        report: &mut Report,
-        search: &mut dyn FnMut(
-            PartKey,
-            &dyn crate::part::Part,
-            Option<&RowSet>,
-        ) -> Result<(), super::PartError>,
-    ) {
+    fn each_part(&self, filter: &Filter, report: &mut Report, search: &mut SearchPart<'_>) {
         let filter = (!filter.is_empty()).then(|| self.bound(filter));
         for view in self.state.parts() {
             let rows = view.part.rows();
@@ -197,7 +202,11 @@ impl View {
                     if selected.is_empty() {
                         return Ok(());
                     }
-                    search(view.key, view.part, Some(&RowSet::from_bitmap(&selected, rows)))
+                    search(
+                        view.key,
+                        view.part,
+                        Some(&RowSet::from_bitmap(&selected, rows)),
+                    )
                 }),
             };
             report.sound(view.key, searched);
@@ -212,13 +221,19 @@ impl View {
         let mut total = 0u64;
         for view in self.state.parts() {
             let alive = view.dead.alive(view.part.rows());
-            let counted = view.part.sparse_counts(name, query.indices(), alive).and_then(|found| {
-                let with = view.part.with_vector(name)? - view.dead.rows();
-                Ok((found, with.len()))
-            });
+            let counted = view
+                .part
+                .sparse_counts(name, query.indices(), alive)
+                .and_then(|found| {
+                    let with = view.part.with_vector(name)? - view.dead.rows();
+                    Ok((found, with.len()))
+                });
             if let Some((found, with)) = report.sound(view.key, counted) {
                 total += with;
-                counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
+                counts
+                    .iter_mut()
+                    .zip(found)
+                    .for_each(|(count, found)| *count += found);
             }
         }
         let weighed = query.values().iter().zip(&counts).map(|(value, count)| {

@@ -160,7 +160,11 @@ impl Rest<'_> {
             && (self.should.is_empty() || self.should.iter().any(|c| c.check(point)))
             && !self.must_not.iter().any(|condition| condition.check(point))
             && self.min_should.is_none_or(|(count, conditions)| {
-                conditions.iter().filter(|condition| condition.check(point)).count() >= *count
+                conditions
+                    .iter()
+                    .filter(|condition| condition.check(point))
+                    .count()
+                    >= *count
             })
     }
 }
@@ -183,8 +187,11 @@ fn look(
             }
             with[name].contains(row)
         };
-        let candidate =
-            Candidate { id: part.id(row)?, payload: payload.root(), has_vector: &has_vector };
+        let candidate = Candidate {
+            id: part.id(row)?,
+            payload: payload.root(),
+            has_vector: &has_vector,
+        };
         if rest.check(&candidate) {
             kept.insert(row);
         }

@@ -1,0 +1,311 @@
+//! Single promises: what is refused, what a snapshot is, what a deletion leaves.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::*;
+use crate::{
+    limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SEALED_PARTS_MAX},
+    view::{FacetRequest, QueryError},
+};
+
+fn upsert(id: u64, vector: &[f32], payload: &serde_json::Value) -> Operation {
+    let vectors = [(String::new(), Vector::Dense(vector.to_vec()))].into();
+    let payload = Payload::from_json(payload).unwrap();
+    Operation::Upsert(vec![Point {
+        id: id.into(),
+        vectors,
+        payload,
+    }])
+}
+
+#[test]
+fn a_vector_that_does_not_fit_is_refused_before_anything_is_written() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    let good = [1.0, 0.0, 0.0, 0.0];
+    for vector in [
+        &[1.0, 0.0][..],
+        &[f32::NAN, 0.0, 0.0, 0.0],
+        &[f32::INFINITY; 4],
+        &[0.0; 4],
+    ] {
+        let Operation::Upsert(mut points) = upsert(1, &good, &json!({})) else {
+            unreachable!()
+        };
+        let Operation::Upsert(bad) = upsert(2, vector, &json!({})) else {
+            unreachable!()
+        };
+        points.extend(bad);
+        let refused = collection.apply(Operation::Upsert(points));
+        assert!(
+            matches!(
+                refused,
+                Err(CollectionError::Vector {
+                    point: PointId::Number(2),
+                    ..
+                })
+            ),
+            "{vector:?}: {refused:?}"
+        );
+    }
+    assert_eq!(collection.view().len(), 0);
+    assert_eq!(reopen(&disk).view().len(), 0);
+}
+
+#[test]
+fn of_one_id_twice_in_a_batch_the_last_counts() {
+    let collection = create(&SimDisk::new(1));
+    let Operation::Upsert(mut points) = upsert(1, &[1.0; 4], &json!({"n": 1})) else {
+        unreachable!()
+    };
+    let Operation::Upsert(again) = upsert(1, &[1.0; 4], &json!({"n": 2})) else {
+        unreachable!()
+    };
+    points.extend(again);
+    let applied = collection.apply(Operation::Upsert(points)).unwrap();
+    assert_eq!(applied.points, 1);
+    let with = With {
+        payload: true,
+        ..With::default()
+    };
+    let found = collection.view().retrieve(&[1.into()], &with).unwrap();
+    assert_eq!(
+        found[0].payload.as_ref().unwrap().to_json(),
+        json!({"n": 2})
+    );
+}
+
+#[test]
+fn more_than_a_bound_is_refused() {
+    let collection = create(&SimDisk::new(1));
+    let ids = |count: usize| Selection::Ids(vec![1.into(); count]);
+    assert!(
+        collection
+            .apply(Operation::Delete(ids(OPERATION_POINTS_MAX)))
+            .is_ok()
+    );
+    let past = collection.apply(Operation::Delete(ids(OPERATION_POINTS_MAX + 1)));
+    assert!(matches!(past, Err(CollectionError::TooManyPoints { .. })));
+    let view = collection.view();
+    let search = |limit, offset| {
+        let request = SearchRequest {
+            offset,
+            ..SearchRequest::nearest(vec![1.0; 4], limit)
+        };
+        view.search(&request, &mut Report::default())
+    };
+    assert!(search(RESULTS_MAX - 1, 1).is_ok());
+    assert_eq!(search(RESULTS_MAX, 1), Err(QueryError::TooMany));
+    assert_eq!(search(usize::MAX, 1), Err(QueryError::TooMany));
+}
+
+#[test]
+fn a_query_that_does_not_fit_is_refused() {
+    let view = create(&SimDisk::new(1)).view();
+    let search = |request: &SearchRequest| view.search(request, &mut Report::default());
+    assert!(search(&SearchRequest::nearest(vec![1.0; 3], 1)).is_err());
+    assert!(search(&SearchRequest::nearest(vec![f32::NAN; 4], 1)).is_err());
+    let named = |name: &str| SearchRequest {
+        vector: name.into(),
+        ..SearchRequest::nearest(vec![1.0; 4], 1)
+    };
+    assert!(matches!(
+        search(&named("words")),
+        Err(QueryError::Unknown { kind: "dense", .. })
+    ));
+    assert!(matches!(
+        search(&named("none")),
+        Err(QueryError::Unknown { .. })
+    ));
+}
+
+/// Every byte of every file of the collection.
+fn bytes_of(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk.list(Path::new(DIR)).unwrap();
+    let read = |name: &String| disk.read(&Path::new(DIR).join(name), u64::MAX).unwrap();
+    names
+        .iter()
+        .map(|name| (name.clone(), read(name)))
+        .collect()
+}
+
+#[test]
+fn after_compaction_no_byte_of_a_deleted_point_is_in_any_file() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    // values that do not compress and appear nowhere else
+    let vector = [0.123_456_7, 0.765_432_1, -0.314_159_2, 0.271_828_1];
+    let secret = "q7Zp1-Xv9Lm3-Rk5Tw8-Yb2Nc6";
+    let index = Operation::CreateIndex {
+        path: path("k"),
+        kind: FieldType::Keyword,
+    };
+    collection.apply(index).unwrap();
+    for id in 0..20 {
+        let other = format!("{id}-other");
+        collection
+            .apply(upsert(id, &[1.0, 0.5, 0.25, 0.125], &json!({"k": other})))
+            .unwrap();
+    }
+    collection
+        .apply(upsert(20, &vector, &json!({"k": secret})))
+        .unwrap();
+    collection.freeze().unwrap();
+    let stored = crate::vectors::encode(&config().vectors[""], &vector).unwrap();
+    let holds = |needle: &[u8]| {
+        bytes_of(&disk)
+            .iter()
+            .any(|(_, bytes)| bytes.windows(needle.len()).any(|w| w == needle))
+    };
+    assert!(
+        holds(secret.as_bytes()) && holds(&stored),
+        "the scan sees what is there"
+    );
+    collection
+        .apply(Operation::Delete(Selection::id(20)))
+        .unwrap();
+    // one more, which never reaches a segment
+    collection
+        .apply(upsert(21, &vector, &json!({"k": secret})))
+        .unwrap();
+    collection
+        .apply(Operation::Delete(Selection::id(21)))
+        .unwrap();
+    collection.compact().unwrap();
+    assert!(!holds(secret.as_bytes()), "the payload");
+    assert!(!holds(&stored), "the vector");
+    let raw: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert!(!holds(&raw), "the vector as it came");
+    assert_eq!(collection.view().len(), 20);
+    assert_eq!(reopen(&disk).view().len(), 20);
+}
+
+#[test]
+fn a_view_is_one_moment_while_others_write() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..3u64)
+            .map(|writer| {
+                let collection = &collection;
+                scope.spawn(move || {
+                    for round in 0..60u64 {
+                        // two points that are only ever written together
+                        let points = [writer * 2, writer * 2 + 1].map(|id| {
+                            let Operation::Upsert(mut points) =
+                                upsert(id, &[1.0; 4], &json!({"round": round}))
+                            else {
+                                unreachable!()
+                            };
+                            points.remove(0)
+                        });
+                        collection.apply(Operation::Upsert(points.into())).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let maintainer = scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                collection.freeze().unwrap();
+                collection.compact().unwrap();
+            }
+        });
+        let mut last = 0;
+        while !writers.iter().all(|writer| writer.is_finished()) {
+            let view = collection.view();
+            assert!(view.sequence() >= last);
+            last = view.sequence();
+            let with = With {
+                payload: true,
+                ..With::default()
+            };
+            let all = Filter::default();
+            let page = view.scroll(None, 100, &all, &with, &mut Report::default());
+            assert_eq!(page.records.len() as u64, view.len());
+            for pair in page.records.chunks(2) {
+                assert_eq!(pair[0].payload, pair[1].payload, "half of a write");
+            }
+        }
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::SeqCst);
+        maintainer.join().unwrap();
+    });
+    assert_eq!(collection.view().len(), 6);
+    assert_eq!(collection.view().sequence(), 180);
+}
+
+#[test]
+fn writers_that_nobody_maintains_keep_memory_bounded() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    let batch = u64::from(crate::limits::LIVE_POINTS_MAX);
+    let batches = SEALED_PARTS_MAX as u64 + 3;
+    for at in 0..batches {
+        let points = (0..batch).map(|id| Point {
+            id: (at * batch + id).into(),
+            vectors: BTreeMap::new(),
+            payload: Payload::empty(),
+        });
+        collection
+            .apply(Operation::Upsert(points.collect()))
+            .unwrap();
+        assert!(collection.state().sealed.len() <= SEALED_PARTS_MAX + 1);
+    }
+    assert!(collection.view().segments() > 0, "some became segments");
+    assert_eq!(collection.view().len(), batch * batches);
+    while collection.maintain(&Budget::default()).unwrap() != Maintained::Nothing {}
+    assert_eq!(collection.view().len(), batch * batches);
+    assert!(collection.view().segments() < 8, "small segments merged");
+}
+
+#[test]
+fn facets_count_points_by_value() {
+    let collection = create(&SimDisk::new(1));
+    for (id, value) in (0..).zip([
+        json!("a"),
+        json!("b"),
+        json!(["a", "a", "b"]),
+        json!(3),
+        json!(null),
+    ]) {
+        collection
+            .apply(upsert(id, &[1.0; 4], &json!({"k": value})))
+            .unwrap();
+    }
+    let facet = |limit| {
+        let request = FacetRequest {
+            path: path("k"),
+            filter: Filter::default(),
+            limit,
+        };
+        let hits = collection.view().facet(&request, &mut Report::default());
+        hits.iter()
+            .map(|hit| (hit.value.to_json(), hit.count))
+            .collect::<Vec<_>>()
+    };
+    let expected = [(json!("a"), 2), (json!("b"), 2), (json!(3), 1)];
+    assert_eq!(facet(10), expected);
+    collection
+        .apply(Operation::CreateIndex {
+            path: path("k"),
+            kind: FieldType::Keyword,
+        })
+        .unwrap();
+    collection.compact().unwrap();
+    assert_eq!(facet(10), expected);
+    assert_eq!(facet(1), expected[..1]);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let disk = SimDisk::new(1);
+    drop(create(&disk));
+    let again = Collection::create_on(on(&disk), Path::new(DIR), config());
+    assert!(matches!(again, Err(CollectionError::Exists { .. })));
+}
