@@ -26,6 +26,7 @@ pub mod request;
 pub mod response;
 pub mod selection;
 pub mod session;
+mod slots;
 pub mod source;
 pub mod uploads;
 mod walk;

@@ -32,10 +32,16 @@ pub const REQUESTS_PER_CONNECTION_MAX: usize = 64;
 /// Blob requests of all peers that are read, wait or are worked on.
 pub const REQUESTS_MAX: usize = 1024;
 
-/// Blob requests of all peers that are answered at a time, when the upload is not limited.
+/// Blob requests of all peers that are answered at a time, however fast the upload is.
 pub const UPLOADS_MAX: usize = 256;
 
-/// Bytes a second that each request should get: a limited upload answers fewer requests at a time, so that
+/// Blob requests that are answered at a time, however slow the upload is.
+pub const UPLOADS_MIN: usize = 2;
+
+/// Blob requests that are answered at a time before it is known how fast the upload is.
+pub const UPLOADS_AT_FIRST: usize = 8;
+
+/// Bytes a second that each request should get: a slow upload answers fewer requests at a time, so that
 /// pieces get done.
 pub const UPLOAD_BYTES_PER_SECOND: u64 = 2 << 20;
 

@@ -204,10 +204,16 @@ impl Provider {
             // It does not want to wait.
             send.stopped().await.ok();
         };
-        let Some((answer, _slot)) = self.admit(peer, None, request, gone).await else {
+        let Some((answer, slot)) = self.admit(peer, None, request, gone).await else {
             return Ok(());
         };
-        self.send(peer, send, answer).await
+        let bytes = self.send(peer, &mut send, answer).await?;
+        if let Some(slot) = slot {
+            // What was handed over may wait to be sent: the slot is free when the peer has it.
+            timeout(TAKE_TIMEOUT, send.stopped()).await.ok();
+            slot.done(bytes);
+        }
+        Ok(())
     }
 
     /// Tells those that watch a file what is about to be sent of it, so that they ask for other pieces.
@@ -242,14 +248,15 @@ impl Provider {
         Ok((bytes, large))
     }
 
-    /// Sends an answer batch by batch, preparing one while the one before leaves.
+    /// Sends an answer batch by batch, preparing one while the one before leaves; returns its bytes.
     async fn send(
         &self,
         peer: EndpointId,
-        mut send: SendStream,
+        send: &mut SendStream,
         answer: Box<Answer>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let counters = self.0.traffic.of(peer);
+        let mut sent = 0;
         let mut ahead = tokio::task::spawn_blocking(move || answer.next());
         loop {
             let (batch, then) = ahead.await.map_err(io::Error::other)?;
@@ -273,6 +280,7 @@ impl Provider {
                     }
                 }
                 counters.add_sent(payload, wire as u64);
+                sent += wire as u64;
             }
             match (next, ended) {
                 (Some(next), _) => ahead = next,
@@ -280,7 +288,10 @@ impl Provider {
                     send.reset(ERR_INTERNAL)?;
                     return Err(error);
                 }
-                (None, _) => return Ok(send.finish()?),
+                (None, _) => {
+                    send.finish()?;
+                    return Ok(sent);
+                }
             }
         }
     }

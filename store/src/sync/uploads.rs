@@ -1,8 +1,8 @@
 //! Who is answered when: a fair queue for blob requests, and limits on what leaves.
 //!
-//! When the upload is limited, only so many requests are answered at a time that each moves, so that
-//! pieces get done and spread on; the others wait, the peer that has least of our upload first. Who waits
-//! long is told so ([`Hub::choke`]), and makes no more requests meanwhile.
+//! Only so many requests are answered at a time ([`Slots`]) that each moves, so that pieces get done and spread
+//! on; the others wait, the peer that has least of our upload first. Who waits long is told so ([`Hub::choke`]),
+//! and makes no more requests meanwhile.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,13 +10,12 @@ use std::{
 };
 
 use iroh::EndpointId;
-use tokio::{sync::oneshot, time::timeout};
-
-use super::{
-    hub::Hub,
-    limits::{CHOKE_AFTER, UPLOAD_BYTES_PER_SECOND, UPLOADS_MAX},
-    rate::Rate,
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
 };
+
+use super::{hub::Hub, limits::CHOKE_AFTER, rate::Rate, slots::Slots};
 
 /// Limits on what leaves, in bytes a second; none is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,9 +25,6 @@ pub struct UploadLimits {
     /// To each peer.
     pub peer: Option<u64>,
 }
-
-/// Requests that a limited upload answers at a time, at the least.
-const SLOTS_MIN: usize = 2;
 
 /// Peers whose share is remembered; above it, all shares are forgotten.
 const PEERS_MAX: usize = 4096;
@@ -42,12 +38,12 @@ struct Shared {
     hub: Hub,
     limits: UploadLimits,
     total: Option<Rate>,
-    slots: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    slots: Slots,
     active: usize,
     peers: HashMap<EndpointId, Queue>,
 }
@@ -75,16 +71,17 @@ pub(super) struct Slot {
 impl Uploads {
     /// A queue under these limits; whoever waits is told through `hub`.
     pub fn new(limits: UploadLimits, hub: Hub) -> Self {
-        let slots = limits.total.map_or(UPLOADS_MAX, |rate| {
-            let slots = usize::try_from(rate / UPLOAD_BYTES_PER_SECOND).unwrap_or(usize::MAX);
-            slots.clamp(SLOTS_MIN, UPLOADS_MAX)
-        });
+        let unknown = || Slots::unknown(Instant::now());
+        let state = State {
+            slots: limits.total.map_or_else(unknown, Slots::of_rate),
+            active: 0,
+            peers: HashMap::new(),
+        };
         Self(Arc::new(Shared {
             hub,
             limits,
             total: limits.total.map(Rate::new),
-            slots,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }))
     }
 
@@ -101,7 +98,7 @@ impl Uploads {
     pub(super) async fn admit(&self, peer: EndpointId) -> Slot {
         let mut turn = {
             let mut state = self.state();
-            let free = state.active < self.0.slots;
+            let free = state.active < state.slots.limit();
             let queue = state.queue(peer);
             if free {
                 queue.active += 1;
@@ -187,7 +184,7 @@ impl State {
     /// Lets those go next that have least; returns who need not wait any more.
     fn next(&mut self, uploads: &Uploads) -> Vec<EndpointId> {
         let mut free = Vec::new();
-        while self.active < uploads.0.slots {
+        while self.active < self.slots.limit() {
             let waiting = self.peers.iter_mut().filter(|(_, q)| !q.waiting.is_empty());
             let Some((peer, queue)) = waiting.min_by_key(|(_, queue)| (queue.active, queue.sent))
             else {
@@ -212,6 +209,19 @@ impl State {
     }
 }
 
+impl Slot {
+    /// Lets the next one go, since the answer has left: so many bytes.
+    pub(super) fn done(self, bytes: u64) {
+        if !self.counts {
+            return;
+        }
+        let mut state = self.uploads.state();
+        let waited_for = state.peers.values().any(|queue| !queue.waiting.is_empty());
+        state.slots.done(bytes, waited_for, Instant::now());
+        // The slot is dropped after the lock.
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.counts {
@@ -233,6 +243,7 @@ mod tests {
     use iroh::SecretKey;
 
     use super::*;
+    use crate::sync::limits::UPLOADS_AT_FIRST;
 
     fn uploads(total: u64) -> Uploads {
         let limits = UploadLimits {
@@ -242,17 +253,32 @@ mod tests {
         Uploads::new(limits, Hub::default())
     }
 
-    #[test]
-    fn a_slow_upload_answers_few_requests_at_a_time_and_a_fast_one_many() {
-        for (rate, slots) in [(0, 2), (10 << 20, 5), (u64::MAX, UPLOADS_MAX)] {
-            assert_eq!(uploads(rate).0.slots, slots, "{rate}");
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_turns_out_fast_answers_more_at_a_time() {
+        let uploads = Uploads::new(UploadLimits::default(), Hub::default());
+        let peer = SecretKey::generate().public();
+        let mut slots = VecDeque::new();
+        for _ in 0..UPLOADS_AT_FIRST {
+            slots.push_back(uploads.admit(peer).await);
         }
-        assert_eq!(
-            Uploads::new(UploadLimits::default(), Hub::default())
-                .0
-                .slots,
-            UPLOADS_MAX
-        );
+        let waiting: Vec<_> = (0..2 * UPLOADS_AT_FIRST)
+            .map(|_| {
+                let uploads = uploads.clone();
+                tokio::spawn(async move { uploads.admit(peer).await })
+            })
+            .collect();
+        while uploads.state().queue(peer).waiting.len() < waiting.len() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        for slot in slots {
+            slot.done(32 << 20);
+        }
+        assert_eq!(uploads.state().active, 2 * UPLOADS_AT_FIRST);
+        for slot in waiting {
+            drop(slot.await.expect("all come to their turn"));
+        }
+        assert_eq!(uploads.state().active, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -214,11 +214,14 @@ impl Lan {
             counters.add_request();
             let version = Some(admitted.version);
             let admitting = provider.admit(peer, version, request, gone(&stream));
-            let Some((answer, _slot)) = admitting.await else {
+            let Some((answer, slot)) = admitting.await else {
                 return Ok(());
             };
-            let status = self.send(&mut stream, peer, answer, &counters).await?;
+            let (status, bytes) = self.send(&mut stream, peer, answer, &counters).await?;
             take_within(stream.write_all(&status.end())).await?;
+            if let Some(slot) = slot {
+                slot.done(bytes);
+            }
         }
     }
 
@@ -238,14 +241,16 @@ impl Lan {
         Ok(admitted)
     }
 
-    /// Sends an answer, a record a batch, preparing one while the one before leaves.
+    /// Sends an answer, a record a batch, preparing one while the one before leaves; returns how it ended, and its
+    /// bytes.
     async fn send(
         &self,
         stream: &mut TcpStream,
         peer: EndpointId,
         answer: Box<Answer>,
         counters: &Counters,
-    ) -> io::Result<Status> {
+    ) -> io::Result<(Status, u64)> {
+        let mut sent = 0;
         let mut ahead = tokio::task::spawn_blocking(move || answer.next());
         loop {
             let (batch, then) = ahead.await.map_err(io::Error::other)?;
@@ -269,15 +274,16 @@ impl Lan {
                 take_within(write_all(stream, &mut slices)).await?;
                 counters.add_sent(payload, u64::from(len));
                 counters.add_lan_sent(payload);
+                sent += u64::from(len);
             }
             match (next, ended) {
                 (Some(next), _) => ahead = next,
-                (None, Some(Ended::Absent)) => return Ok(Status::Absent),
+                (None, Some(Ended::Absent)) => return Ok((Status::Absent, sent)),
                 (None, Some(Ended::Broken(error))) => {
                     tracing::debug!(%error, "an answer of the LAN path ends early");
-                    return Ok(Status::Broken);
+                    return Ok((Status::Broken, sent));
                 }
-                (None, _) => return Ok(Status::Complete),
+                (None, _) => return Ok((Status::Complete, sent)),
             }
         }
     }
