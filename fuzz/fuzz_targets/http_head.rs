@@ -1,18 +1,29 @@
-//! What a request's head makes the gateway parse itself: path, query, conditions, host and origin;
-//! and a form.
+//! What a request's head makes the gateway parse itself: path, query, conditions, host, origin and tokens; and a
+//! form.
 #![no_main]
 
 use hyper::{
     HeaderMap, Method, Uri,
-    header::{HOST, HeaderValue, IF_NONE_MATCH, IF_RANGE, ORIGIN},
+    header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, ORIGIN},
 };
 use libfuzzer_sys::fuzz_target;
 use lode_gateway::{
     condition::Etag,
     dialect::Dialect,
-    guard::{Door, check},
+    guard::{self, Http},
+    limits::CREDENTIAL_BYTES_MAX,
+    policy::Policy,
     target::{Target, encode_segment},
+    visitor::{Visitor, credential},
 };
+
+/// A name that was let through at a door on loopback names this machine and nothing else.
+fn is_own(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    ["localhost", "127.", "[::", "[0"]
+        .iter()
+        .any(|own| host.starts_with(own))
+}
 
 fuzz_target!(|data: &[u8]| {
     let lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
@@ -40,16 +51,39 @@ fuzz_target!(|data: &[u8]| {
         assert!(pairs.is_ok_and(|pairs| pairs.len() <= 8) || !form.is_empty());
     }
     let mut headers = HeaderMap::new();
-    for (name, at) in [(HOST, 2), (ORIGIN, 3), (IF_NONE_MATCH, 4), (IF_RANGE, 5)] {
+    let api_key = HeaderName::from_static("api-key");
+    for (name, at) in [
+        (HOST, 2),
+        (ORIGIN, 3),
+        (IF_NONE_MATCH, 4),
+        (IF_RANGE, 5),
+        (AUTHORIZATION, 7),
+        (api_key, 8),
+    ] {
         if let Ok(value) = HeaderValue::from_bytes(line(at)) {
             headers.insert(name, value);
         }
     }
     let _ = Etag::new("abc").weigh(&headers);
-    let _ = check(
-        Door::Loopback,
-        &Method::GET,
-        &Uri::from_static("/"),
-        &headers,
-    );
+    if let Some(shown) = credential(&headers) {
+        assert!(shown.len() <= CREDENTIAL_BYTES_MAX);
+    }
+    let policy = Policy::default();
+    for loopback in [true, false] {
+        let http = Http {
+            peer: [127, 0, 0, 1].into(),
+            loopback,
+            tls: false,
+        };
+        let Ok(host) = guard::host(&headers) else {
+            continue;
+        };
+        let named = guard::check_names(&policy, http, host, &Uri::from_static("/")).is_ok();
+        assert!(!named || !loopback || is_own(host));
+        if let Ok(page) = guard::page(&policy, http, host, &Method::GET, &headers) {
+            let visitor = Visitor::of(&policy, None, http, page, &headers).ok();
+            // Nobody acts as the owner of a node that others reach.
+            assert!(loopback || visitor.is_none_or(|visitor| visitor.check_admin().is_err()));
+        }
+    }
 });

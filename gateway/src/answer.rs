@@ -68,6 +68,12 @@ impl Problem {
             .advise("send a token of this node: `Authorization: Bearer hf_..`")
     }
 
+    /// 408: the client stopped sending the body.
+    pub fn slow_body() -> Self {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, FailureKind::Usage, "the body does not arrive")
+    }
+
     /// 503: the node is stopping.
     pub fn stopping() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;

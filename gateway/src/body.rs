@@ -18,7 +18,10 @@ use lode_node::command::{Failure, FailureKind};
 use lode_tensors::ByteRange;
 use tokio::task::JoinHandle;
 
-use crate::limits::{JSON_STEP_BYTES, STEP_BYTES};
+use crate::{
+    limits::{JSON_STEP_BYTES, SHORT_STEP_BYTES},
+    place::Place,
+};
 
 /// Where the bytes of a body come from.
 pub trait Source: Send + Sync + 'static {
@@ -230,10 +233,22 @@ struct Steps {
     first: Option<Bytes>,
     /// The step being read, and the range that it was asked for.
     reading: Option<(ByteRange, Reading)>,
+    /// Memory for the steps, taken before the first one is read.
+    place: Room,
     /// Whether bytes may come from elsewhere.
     distant: bool,
     /// Bytes not sent yet.
     left: u64,
+}
+
+/// Memory for the steps of a body.
+enum Room {
+    /// Not asked for.
+    None,
+    /// Asked for.
+    Waiting(Pending<Place>),
+    /// Taken.
+    Taken(Place),
 }
 
 /// A step under way.
@@ -263,6 +278,7 @@ impl Steps {
             parts: parts.into_iter().filter(|part| part.len() > 0).collect(),
             first: None,
             reading: None,
+            place: Room::None,
             distant,
         }
     }
@@ -286,6 +302,7 @@ impl Steps {
 
     /// The next bytes; starts to read those after them.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        ready!(self.poll_place(cx))?;
         if self.reading.is_none() {
             match self.parts.pop_front() {
                 None => return Poll::Ready(Ok(None)),
@@ -329,6 +346,23 @@ impl Steps {
         Poll::Ready(Ok(Some(bytes)))
     }
 
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Room::None = self.place {
+            self.place = Room::Waiting(Box::pin(Place::take(self.left)));
+        }
+        if let Room::Waiting(waiting) = &mut self.place {
+            self.place = Room::Taken(ready!(waiting.as_mut().poll(cx))?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn step_bytes(&self) -> u64 {
+        match &self.place {
+            Room::Taken(place) => place.step_bytes(),
+            Room::None | Room::Waiting(_) => SHORT_STEP_BYTES,
+        }
+    }
+
     /// Returns what was not read, joined to what follows it.
     fn put_back(&mut self, range: ByteRange) {
         match self.parts.front_mut() {
@@ -347,7 +381,7 @@ impl Steps {
     }
 
     fn start(&mut self, range: ByteRange) {
-        let end = range.end.min(range.start.saturating_add(STEP_BYTES));
+        let end = range.end.min(range.start.saturating_add(self.step_bytes()));
         let step = ByteRange {
             start: range.start,
             end,
@@ -443,6 +477,7 @@ impl<F: Fn(usize) + Send + Unpin + 'static> Frames for Counted<F> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
+    use crate::limits::STEP_BYTES;
     use http_body_util::BodyExt;
     use std::sync::Mutex;
 

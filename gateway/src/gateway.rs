@@ -26,10 +26,11 @@ use crate::{
     hub,
     intake::Seal,
     kept::Kept,
-    limits::STORE_FIGURES_AGE_MAX,
+    limits::{BODY_IDLE_TIMEOUT, STORE_FIGURES_AGE_MAX},
     metrics::{Metrics, Page, write_fetched, write_status},
     native,
     pace::Pace,
+    patience::Patience,
     policy::Policy,
     route::{Request, Routes},
     target::Target,
@@ -204,7 +205,7 @@ impl Gateway {
             Door::Socket => Visitor::owner(),
             Door::Http(http) => match self.receive(http, &head) {
                 Ok(Received::Visitor(visitor)) => visitor,
-                Ok(Received::Preflight(response)) => return (NONE, Ok(response)),
+                Ok(Received::Preflight(response)) => return (NONE, Ok(*response)),
                 Err(problem) => return (NONE, Err(problem)),
             },
         };
@@ -216,15 +217,25 @@ impl Gateway {
             Ok(found) => found,
             Err(problem) => return (NONE, Err(problem)),
         };
+        let has_body = !hyper::body::Body::is_end_stream(&body);
+        let patience = Patience::new(BODY_IDLE_TIMEOUT);
         let request = Request {
             method: head.method,
             headers: head.headers,
             target,
             params,
             tls: matches!(door, Door::Http(http) if http.tls),
-            body: body.boxed_unsync(),
+            body: patience.watch(body).boxed_unsync(),
         };
-        (route.pattern(), route.call(self, &visitor, request).await)
+        let call = route.call(self, &visitor, request);
+        let answer = match has_body {
+            false => call.await,
+            true => tokio::select! {
+                answer = call => answer,
+                () = patience.exhausted() => Err(Problem::slow_body()),
+            },
+        };
+        (route.pattern(), answer)
     }
 
     /// Finds out who asks over HTTP, and turns away who may not ask at all or asks too much.
@@ -244,7 +255,7 @@ impl Gateway {
         if page == Origin::Foreign
             && let Some(response) = cors::preflight(&head.method, &head.headers)
         {
-            return Ok(Received::Preflight(response));
+            return Ok(Received::Preflight(Box::new(response)));
         }
         if !visitor.has_token() {
             guard::check_names(policy, http, host, &head.uri).map_err(refuse)?;
@@ -258,7 +269,7 @@ enum Received {
     /// A request of this visitor.
     Visitor(Visitor),
     /// A browser's question, and its answer.
-    Preflight(Response),
+    Preflight(Box<Response>),
 }
 
 /// A method's name for figures, of which there must not be as many as clients care to invent.

@@ -24,6 +24,8 @@ pub mod multipart;
 mod native;
 mod openapi;
 mod pace;
+mod patience;
+mod place;
 pub mod policy;
 pub mod range;
 pub mod reader;

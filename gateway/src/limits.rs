@@ -22,6 +22,15 @@ pub const ETAGS_MAX: usize = 64;
 /// one being sent and the one being read.
 pub const STEP_BYTES: u64 = 512 * 1024;
 
+/// The same while many bodies are on their way.
+pub const SHORT_STEP_BYTES: u64 = 64 * 1024;
+
+/// Memory for the steps of all bodies together.
+pub const BODY_ROOM_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Longest time that a body waits for its part of that.
+pub const PLACE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Most bytes of a body that are read, and checked, on a thread that answers other requests too; and only
 /// when they are in memory.
 pub const AT_HAND_BYTES_MAX: u64 = 64 * 1024;
@@ -41,9 +50,8 @@ pub const CHUNK_ROWS_MAX: usize = 10_000;
 /// Longest command, in bytes of JSON.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most HTTP connections at a time; further ones wait in the kernel's queue. With [`STEP_BYTES`]
-/// this bounds the memory of all bodies that are not mapped: 2 x 512 KiB x 128 = 128 MiB.
-pub const CONNECTIONS_MAX: usize = 128;
+/// Most HTTP connections at a time; further ones wait in the kernel's queue. An idle one takes some 20 KiB.
+pub const CONNECTIONS_MAX: usize = 8192;
 
 /// Longest text that is looked at as a token, in bytes. Tokens have 39.
 pub const CREDENTIAL_BYTES_MAX: usize = 256;
@@ -81,8 +89,9 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most headers of a request.
 pub const HEADERS_MAX: usize = 100;
 
-/// Longest time that a client may take to send a request's head.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time from the end of an answer, or from connecting, until the head of the next request is whole. So
+/// it bounds how long a connection may be idle, too.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest time that a client may take none of the bytes that wait for it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(120);

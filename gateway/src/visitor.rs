@@ -38,7 +38,11 @@ enum Who {
     Owner,
     Bearer(Arc<Token>, Arc<TokenScopes>),
     Anyone,
-    Unwelcome(Unwelcome),
+    Unwelcome {
+        why: Unwelcome,
+        /// Whether it looked like a token; addresses that were given out come with other texts.
+        guessed: bool,
+    },
 }
 
 /// Whose requests are counted together.
@@ -50,7 +54,7 @@ pub(crate) enum Counted<'a> {
     Token(&'a Token),
     /// Those from an address, without a token.
     Address,
-    /// Those from an address, with something that is no token.
+    /// Those from an address, with what might be a guess at a token.
     Wrong,
 }
 
@@ -86,7 +90,10 @@ impl Visitor {
                             .map_err(lode_node::command::Failure::from)?;
                         Who::Bearer(token, scopes)
                     }
-                    Err(why) => Who::Unwelcome(why),
+                    Err(why) => Who::Unwelcome {
+                        why,
+                        guessed: text.starts_with(b"hf_"),
+                    },
                 },
             },
             None if page == Origin::Own && (http.loopback || policy.insecure_open) => Who::Owner,
@@ -118,7 +125,8 @@ impl Visitor {
             Who::Owner => Counted::Not,
             Who::Bearer(token, _) => Counted::Token(token),
             Who::Anyone => Counted::Address,
-            Who::Unwelcome(_) => Counted::Wrong,
+            Who::Unwelcome { guessed: true, .. } => Counted::Wrong,
+            Who::Unwelcome { .. } => Counted::Address,
         }
     }
 
@@ -133,7 +141,7 @@ impl Visitor {
             Who::Bearer(_, scopes) => Ok(Caller::Token(Arc::clone(scopes))),
             Who::Anyone if self.anonymous => Ok(Caller::Anonymous),
             Who::Anyone => Err(Problem::unauthorized("this node wants a token")),
-            Who::Unwelcome(why) => Err(unwelcome(*why)),
+            Who::Unwelcome { why, .. } => Err(unwelcome(*why)),
         }
     }
 
@@ -189,7 +197,7 @@ impl Visitor {
             Who::Anyone => Err(Problem::unauthorized(format!(
                 "this needs a token of scope {scope}"
             ))),
-            Who::Unwelcome(why) => Err(unwelcome(*why)),
+            Who::Unwelcome { why, .. } => Err(unwelcome(*why)),
         }
     }
 }
@@ -200,7 +208,7 @@ fn unwelcome(why: Unwelcome) -> Problem {
 }
 
 /// What was shown as a token; text that cannot be one where that is not to be made out.
-fn credential(headers: &HeaderMap) -> Option<Vec<u8>> {
+pub fn credential(headers: &HeaderMap) -> Option<Vec<u8>> {
     let shown = headers
         .get_all(AUTHORIZATION)
         .iter()
