@@ -247,8 +247,10 @@ impl Gateway {
         };
         let host = guard::host(&head.headers).map_err(refuse)?;
         let page = guard::page(policy, http, host, &head.method, &head.headers).map_err(refuse)?;
-        let tokens = self.backend.tokens();
-        let visitor = Visitor::of(policy, tokens, http, page, &head.headers)?;
+        let visitor = match self.seal.admits(head.uri.path(), &head.headers) {
+            true => Visitor::granted(http, page),
+            false => Visitor::of(policy, self.backend.tokens(), http, page, &head.headers)?,
+        };
         self.pace
             .admit(policy, http, visitor.counted())
             .map_err(refuse)?;

@@ -13,10 +13,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::{
-    HeaderMap, StatusCode,
-    header::{HOST, HeaderValue},
-};
+use hyper::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use lode_node::{
     command::FailureKind,
     upload::{Inbox, UploadError, Uploads},
@@ -124,6 +121,16 @@ impl Seal {
         self.open_at(text, now())
     }
 
+    /// Whether a request shows a grant: in its address, or where Xet's clients show theirs.
+    pub(crate) fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
+        let text = match path.strip_prefix(UPLOADS) {
+            Some(text) => Some(text),
+            None if path.starts_with("/xet/") => bearer(headers),
+            None => None,
+        };
+        text.is_some_and(|text| self.open(text).is_ok())
+    }
+
     fn open_at(&self, text: &str, now: u64) -> Result<Grant, Problem> {
         if text.len() > GRANT_BYTES_MAX {
             return Err(forged());
@@ -144,6 +151,15 @@ impl Seal {
         }
         Ok(grant)
     }
+}
+
+/// Where addresses that take uploads start.
+pub(crate) const UPLOADS: &str = "/lode/v1/uploads/";
+
+/// What a client shows as its token.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let shown = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    shown.strip_prefix("Bearer ")
 }
 
 fn forged() -> Problem {
@@ -186,23 +202,6 @@ impl Writer {
     /// What takes uploads.
     pub(crate) fn uploads(&self) -> Result<Uploads, Problem> {
         uploads(self.gateway())
-    }
-
-    /// Where this node is to be reached by whoever sent these headers: scheme, name and port.
-    ///
-    /// # Errors
-    /// 400 without a host.
-    pub(crate) fn base_url(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.ok_or_else(|| Problem::usage("a request names exactly one Host"))?;
-        // One that is encrypted up to a proxy is said to be by it.
-        let forwarded =
-            headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) == Some(b"https");
-        let scheme = match self.is_encrypted() || forwarded {
-            true => "https",
-            false => "http",
-        };
-        Ok(format!("{scheme}://{host}"))
     }
 
     /// A text for a grant.
@@ -359,6 +358,20 @@ mod tests {
         }
         let long = "A".repeat(GRANT_BYTES_MAX + 1);
         assert_eq!(status(seal.open(&long)), 403);
+    }
+
+    #[test]
+    fn a_grant_is_shown_in_the_address_or_to_the_storage_of_xorbs_alone() {
+        let seal = Seal::default();
+        let text = seal.seal(&grant());
+        let mut headers = HeaderMap::new();
+        let none = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {text}").parse().unwrap());
+        assert!(seal.admits(&format!("{UPLOADS}{text}"), &none));
+        assert!(seal.admits("/xet/1/v1/shards", &headers));
+        assert!(!seal.admits("/xet/1/v1/shards", &none));
+        assert!(!seal.admits("/lode/v1/models", &headers));
+        assert!(!Seal::default().admits("/xet/1/v1/shards", &headers));
     }
 
     async fn read_all(body: UnsyncBoxBody<Bytes, hyper::Error>) -> Result<Vec<u8>, Problem> {

@@ -38,6 +38,8 @@ enum Who {
     Owner,
     Bearer(Arc<Token>, Arc<TokenScopes>),
     Anyone,
+    /// Who has what was handed out for uploads, and no token.
+    Granted,
     Unwelcome {
         why: Unwelcome,
         /// Whether it looked like a token; addresses that were given out come with other texts.
@@ -66,6 +68,16 @@ impl Visitor {
             door: Door::Socket,
             page: Origin::Own,
             anonymous: true,
+        }
+    }
+
+    /// Who shows what was handed out for uploads.
+    pub(crate) fn granted(http: Http, page: Origin) -> Self {
+        Self {
+            who: Who::Granted,
+            door: Door::Http(http),
+            page,
+            anonymous: false,
         }
     }
 
@@ -109,7 +121,7 @@ impl Visitor {
 
     /// Whether it showed a token that holds.
     pub fn has_token(&self) -> bool {
-        matches!(self.who, Who::Bearer(..))
+        matches!(self.who, Who::Bearer(..) | Who::Granted)
     }
 
     /// The token that it showed.
@@ -122,7 +134,8 @@ impl Visitor {
 
     pub(crate) fn counted(&self) -> Counted<'_> {
         match &self.who {
-            Who::Owner => Counted::Not,
+            // Who was counted when it was handed out.
+            Who::Owner | Who::Granted => Counted::Not,
             Who::Bearer(token, _) => Counted::Token(token),
             Who::Anyone => Counted::Address,
             Who::Unwelcome { guessed: true, .. } => Counted::Wrong,
@@ -141,6 +154,7 @@ impl Visitor {
             Who::Bearer(_, scopes) => Ok(Caller::Token(Arc::clone(scopes))),
             Who::Anyone if self.anonymous => Ok(Caller::Anonymous),
             Who::Anyone => Err(Problem::unauthorized("this node wants a token")),
+            Who::Granted => Err(granted()),
             Who::Unwelcome { why, .. } => Err(unwelcome(*why)),
         }
     }
@@ -159,11 +173,6 @@ impl Visitor {
     /// 401 without a token, 403 with one that is for less.
     pub fn check_admin(&self) -> Result<(), Problem> {
         self.check(Power::Admin)
-    }
-
-    /// Whether what it sends is encrypted on its way here.
-    pub fn is_encrypted(&self) -> bool {
-        matches!(self.door, Door::Http(Http { tls: true, .. }))
     }
 
     /// That it is a program of the owner, on this machine.
@@ -197,9 +206,14 @@ impl Visitor {
             Who::Anyone => Err(Problem::unauthorized(format!(
                 "this needs a token of scope {scope}"
             ))),
+            Who::Granted => Err(granted()),
             Who::Unwelcome { why, .. } => Err(unwelcome(*why)),
         }
     }
+}
+
+fn granted() -> Problem {
+    Problem::refused("this was handed out for uploads, and is good for nothing else")
 }
 
 fn unwelcome(why: Unwelcome) -> Problem {

@@ -29,7 +29,6 @@ pub struct Write;
 pub struct Writer {
     gateway: Arc<Gateway>,
     reader: Reader,
-    encrypted: bool,
 }
 
 /// A name under which the caller may make and change a model. There need not be one yet.
@@ -48,7 +47,6 @@ impl Scope for Write {
         Ok(Writer {
             gateway: Arc::clone(gateway),
             reader: Read::admit(gateway, visitor)?,
-            encrypted: visitor.is_encrypted(),
         })
     }
 }
@@ -62,11 +60,6 @@ impl Writer {
     /// What carries out changes, once [`Self::model`] has allowed them.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
-    }
-
-    /// Whether what the caller sends is encrypted on its way here.
-    pub fn is_encrypted(&self) -> bool {
-        self.encrypted
     }
 
     /// Permission to change the model of this name, or to make it.

@@ -552,4 +552,14 @@ async fn clients_are_told_how_to_send_files_and_which_are_there() {
     assert!(files[1].get("oid").is_none());
     let none = "/api/models/acme/tiny/preupload/none";
     assert_eq!(hub.post(none, &asked.to_string()).await.status(), 404);
+    use lode_gateway::limits::UPLOAD_FILES_MAX;
+    for (count, status) in [(UPLOAD_FILES_MAX, 200), (UPLOAD_FILES_MAX + 1, 400)] {
+        let row = json!({ "path": "a", "sample": "", "size": 1 });
+        let asked = json!({ "files": vec![row; count] }).to_string();
+        assert_eq!(
+            hub.post(path, &asked).await.status(),
+            status,
+            "{count} files"
+        );
+    }
 }

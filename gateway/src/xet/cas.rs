@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hyper::{StatusCode, header::AUTHORIZATION};
+use hyper::StatusCode;
 use lode_node::{
     command::FailureKind,
     upload::{Inbox, UploadError, Uploads},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     answer::{Answer, Problem, json},
-    intake::{BodyReader, Granted, Intake, What, with_body},
+    intake::{BodyReader, Granted, Intake, What, bearer, with_body},
     route::{Request, Route},
 };
 
@@ -33,10 +33,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 fn open(intake: &Intake, request: &Request) -> Result<(Inbox, Uploads), Problem> {
-    let token = request.headers.get(AUTHORIZATION);
-    let token = token
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
+    let token = bearer(&request.headers);
     let status = StatusCode::UNAUTHORIZED;
     let missing = || {
         Problem::new(

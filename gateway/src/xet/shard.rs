@@ -205,4 +205,13 @@ mod tests {
         claims[48 + 36..48 + 40].copy_from_slice(&(SHARD_SEGMENTS_MAX as u32 + 1).to_le_bytes());
         assert!(matches!(read(&mut &claims[..]), Err(ShardError::TooLarge)));
     }
+
+    #[test]
+    fn more_files_than_a_shard_may_have_are_refused() {
+        let mut files = vec![file(0); SHARD_FILES_MAX];
+        assert!(read(&mut &shard(&files)[..]).is_ok());
+        files.push(file(0));
+        let more = shard(&files);
+        assert!(matches!(read(&mut &more[..]), Err(ShardError::TooLarge)));
+    }
 }

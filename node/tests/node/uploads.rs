@@ -258,6 +258,29 @@ fn bytes_that_are_not_what_was_announced_leave_nothing() {
 }
 
 #[test]
+fn more_than_an_upload_may_have_is_refused() {
+    use lode_node::upload::limits::{FILE_BYTES_MAX, XORB_CHUNK_BYTES_MAX, XORB_CHUNKS_MAX};
+    let (at, uploads, _) = made();
+    let too_large = |error: UploadError| matches!(error, UploadError::TooLarge { .. });
+    let long = uploads.begin_file([0; 32], FILE_BYTES_MAX + 1);
+    assert!(too_large(long.unwrap_err()));
+    // As long as may be, it has no room.
+    let full = uploads.begin_file([0; 32], FILE_BYTES_MAX);
+    assert!(full.is_ok() || matches!(full, Err(UploadError::NoRoom { .. })));
+    drop(full);
+    let mut xorb = uploads.begin_xorb().unwrap();
+    let chunk = vec![0; XORB_CHUNK_BYTES_MAX + 1];
+    assert!(too_large(xorb.add(&chunk).unwrap_err()));
+    xorb.add(&chunk[1..]).unwrap();
+    for _ in 1..XORB_CHUNKS_MAX {
+        xorb.add(b"a").unwrap();
+    }
+    assert!(too_large(xorb.add(b"a").unwrap_err()));
+    drop(xorb);
+    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+}
+
+#[test]
 fn parts_in_any_order_make_a_file_and_a_missing_one_does_not() {
     let (at, uploads, inbox) = made();
     let bytes = noise(2, 5_000_000);

@@ -67,7 +67,7 @@ pub(super) async fn commit(writer: Writer, request: Request) -> Answer {
         return Err(Problem::new(status, FailureKind::Refused, message));
     }
     let name = model(&writer, &request.params).await?.name().clone();
-    let base = writer.base_url(&request.headers)?;
+    let base = request.base();
     let branch = short_rev(request.params.get("rev")).to_owned();
     let uploads = writer.uploads()?;
     let shown = name.to_string();

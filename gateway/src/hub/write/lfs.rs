@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{cut, parse, sha256};
 use crate::{
     answer::{Answer, Problem, plain},
-    intake::{BodyReader, Grant, Intake, What, carry_out, with_body},
+    intake::{BodyReader, Grant, Intake, UPLOADS, What, carry_out, with_body},
     limits::{
         LFS_PART_BYTES, LFS_PARTS_MAX, PREUPLOAD_BYTES_MAX, UPLOAD_FILES_MAX, UPLOAD_JSON_BYTES_MAX,
     },
@@ -72,10 +72,10 @@ pub(super) async fn batch(writer: Writer, mut request: Request) -> Answer {
     })
     .await?;
     let offered = |transfer: &str| asked.transfers.iter().any(|offer| offer == transfer);
-    let base = writer.base_url(&request.headers)?;
+    let base = request.base();
     let address = |what: What| {
         let text = writer.seal(&Grant::new(&inbox, what));
-        format!("{base}/lode/v1/uploads/{text}")
+        format!("{base}{UPLOADS}{text}")
     };
     let long = asked
         .objects

@@ -81,7 +81,7 @@ pub(super) async fn create(writer: Writer, mut request: Request) -> Answer {
             StatusCode::CONFLICT
         }
     };
-    let base = writer.base_url(&request.headers)?;
+    let base = request.base();
     let id = format!("{publisher}/{shown}");
     let url = format!("{base}/{prefix}{id}");
     let mut answer = json!({ "url": url, "name": id, "id": id });

@@ -33,7 +33,7 @@ pub(super) async fn write_token(writer: Writer, request: Request) -> Answer {
     let (inbox, epoch) = carry_out(move || Ok((uploads.inbox(&name)?, uploads.epoch()?))).await?;
     let grant = Grant::new(&inbox, What::Xet);
     let token = writer.seal(&grant);
-    let base = writer.base_url(&request.headers)?;
+    let base = request.base();
     let url = format!("{base}/xet/{epoch:016x}{}", inbox.id());
     let shown = json!({ "casUrl": url, "exp": grant.expires(), "accessToken": token });
     let mut response = json(StatusCode::OK, &shown);
