@@ -1,5 +1,5 @@
 //! The write-ahead log of a collection and its operations, from any bytes: groups come out in order up to
-//! damage or a torn tail, and an operation that is read writes the bytes that it was read from.
+//! damage or a torn tail, and an operation that is read settles at one spelling.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(operation) = Operation::decode(data) {
         let mut again = Vec::new();
         operation.encode(&mut again);
-        // filters and types are JSON, which has many spellings of one meaning
-        assert_eq!(Operation::decode(&again).as_ref(), Ok(&operation));
+        // filters and types are JSON, which has many spellings of one meaning; once written, it is the only one.
+        // Bytes are compared: a vector that is not a number, which no collection takes, equals nothing
+        let mut settled = Vec::new();
+        Operation::decode(&again).expect("it was written").encode(&mut settled);
+        assert_eq!(settled, again);
     }
 });
