@@ -19,14 +19,14 @@ use std::{
 
 use crate::{
     disk::{Disk, RealDisk},
-    limits::{LOG_GROUP_BYTES_MAX, OPERATION_POINTS_MAX},
+    limits::{CHANGE_POINTS_MAX, LOG_GROUP_BYTES_MAX, OPERATION_POINTS_MAX},
     log::{LogError, LogFile},
     operation::Operation,
     point::VectorError,
     schema::{CollectionConfig, ConfigError},
     segment::{BuildError, OpenError, WriteError},
     state::{Floor, State},
-    view::{PartError, View},
+    view::{PartError, Report, View, With},
 };
 
 mod apply;
@@ -34,9 +34,11 @@ mod commit;
 mod head;
 mod maintain;
 mod open;
+mod snapshot;
 
 pub use head::{HeadError, read_head};
 pub use maintain::{Budget, Maintained};
+pub use snapshot::{Snapshot, SnapshotFile};
 
 use commit::Queue;
 
@@ -170,16 +172,62 @@ impl Collection {
 
     /// Does an operation; when this returns, it is durable and views have it.
     ///
+    /// A change of payloads or vectors by a filter that more than [`CHANGE_POINTS_MAX`] points pass is done in
+    /// steps of so many, each durable on its own.
+    ///
     /// # Errors
     /// [`CollectionError`]; then nothing was done, unless the disk failed: then nobody knows, and no more writes
     /// are taken.
     pub fn apply(&self, operation: Operation) -> Result<Applied, CollectionError> {
-        self.commit(operation)
+        match self.large_change(&operation) {
+            None => self.commit(operation),
+            Some(view) => self.commit_in_steps(&view, operation),
+        }
     }
 
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The view on which an operation is a change of more points than are changed at once.
+    fn large_change(&self, operation: &Operation) -> Option<View> {
+        let filter = operation.changes_by_filter()?;
+        let view = self.view();
+        let count = view.count(filter, &mut Report::default());
+        (count > CHANGE_POINTS_MAX as u64).then_some(view)
+    }
+
+    fn commit_in_steps(
+        &self,
+        view: &View,
+        operation: Operation,
+    ) -> Result<Applied, CollectionError> {
+        let filter = operation.changes_by_filter().cloned().unwrap_or_default();
+        let mut done = Applied {
+            sequence: view.sequence(),
+            points: 0,
+        };
+        let mut from = None;
+        loop {
+            let page = view.scroll(
+                from,
+                CHANGE_POINTS_MAX,
+                &filter,
+                &With::default(),
+                &mut Report::default(),
+            );
+            let ids = page.records.iter().map(|record| record.id).collect();
+            let applied = self.commit(operation.clone().of_ids(ids))?;
+            done = Applied {
+                sequence: applied.sequence,
+                points: done.points + applied.points,
+            };
+            from = page.next;
+            if from.is_none() {
+                return Ok(done);
+            }
+        }
     }
 
     fn state(&self) -> Arc<State> {

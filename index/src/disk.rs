@@ -32,6 +32,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Gives a file a new name in place of any file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file that nobody writes to a second name, or makes a copy of it where that cannot be.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes the name of a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
@@ -93,6 +96,19 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if fs::hard_link(from, to).is_ok() {
+            return Ok(());
+        }
+        // another file system, or one without links
+        let copy = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(to)?;
+        io::copy(&mut fs::File::open(from)?, &mut &copy)?;
+        copy.sync_all()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -116,3 +116,6 @@ pub const NPY_HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// Columns of a CSV file.
 pub const CSV_COLUMNS_MAX: usize = 4096;
+
+/// Points that a change by filter changes at once: each becomes a row of the live part.
+pub const CHANGE_POINTS_MAX: usize = 8192;

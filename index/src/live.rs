@@ -37,7 +37,7 @@ pub(crate) struct Live {
 
 #[derive(Debug, Clone, Default)]
 struct Block {
-    points: Vec<LivePoint>,
+    points: Vec<Arc<LivePoint>>,
     ids: HashMap<PointId, u32>,
     dense: BTreeMap<String, LiveRows>,
 }
@@ -90,12 +90,12 @@ impl Live {
             rows.push(point.vectors.dense.get(name).map(Vec::as_slice));
         }
         block.ids.insert(point.id, row % BLOCK_ROWS);
-        block.points.push(LivePoint {
+        block.points.push(Arc::new(LivePoint {
             id: point.id,
             version: point.version,
             payload: point.payload,
             sparse: point.vectors.sparse,
-        });
+        }));
         self.rows += 1;
         row
     }
@@ -124,7 +124,9 @@ impl Live {
     fn point(&self, row: u32) -> Result<&LivePoint, PartError> {
         let block = self.blocks.get((row / BLOCK_ROWS) as usize);
         let point = block.and_then(|block| block.points.get((row % BLOCK_ROWS) as usize));
-        point.ok_or(PartError::Damaged("a row of the live part is missing"))
+        point
+            .map(|point| &**point)
+            .ok_or(PartError::Damaged("a row of the live part is missing"))
     }
 
     /// The blocks with their first rows and the members of a set that lie in them.

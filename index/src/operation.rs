@@ -83,6 +83,36 @@ pub enum Selection {
     Filter(Filter),
 }
 
+impl Operation {
+    /// The filter by which points are changed, each of which becomes a new row.
+    pub(crate) fn changes_by_filter(&self) -> Option<&Filter> {
+        match self {
+            Self::SetPayload { of, .. }
+            | Self::OverwritePayload { of, .. }
+            | Self::DeletePayload { of, .. }
+            | Self::ClearPayload { of }
+            | Self::DeleteVectors { of, .. } => match of {
+                Selection::Filter(filter) => Some(filter),
+                Selection::Ids(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The same change of other points.
+    pub(crate) fn of_ids(mut self, ids: Vec<PointId>) -> Self {
+        if let Self::SetPayload { of, .. }
+        | Self::OverwritePayload { of, .. }
+        | Self::DeletePayload { of, .. }
+        | Self::ClearPayload { of }
+        | Self::DeleteVectors { of, .. } = &mut self
+        {
+            *of = Selection::Ids(ids);
+        }
+        self
+    }
+}
+
 impl Selection {
     /// One point.
     pub fn id(id: impl Into<PointId>) -> Self {

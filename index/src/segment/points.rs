@@ -212,9 +212,11 @@ impl Part for SegmentPart {
                 .filter(|row| part.vector(Row(*row)).is_some())
                 .collect());
         }
-        self.sparse
+        Ok(self
+            .sparse
             .get(name)
-            .map_or_else(|| Ok(RoaringBitmap::new()), SparsePart::present)
+            .map(|part| part.present().clone())
+            .unwrap_or_default())
     }
 
     fn search_dense(

@@ -86,6 +86,7 @@ impl SparseWriter {
 pub(crate) struct SparsePart {
     by_row: Lists<4>,
     by_dim: Lists<4>,
+    present: RoaringBitmap,
     rows: u32,
 }
 
@@ -101,22 +102,26 @@ impl SparsePart {
             && by_row.list(INDICES).len() == by_row.list(VALUES).len()
             && by_dim.list(LIST_ENDS).len() == 2 * by_dim.list(DIMS).len()
             && by_dim.list(LIST_ROWS).len() == by_dim.list(LIST_VALUES).len();
-        fits.then_some(Self {
+        if !fits {
+            return Err(DAMAGED);
+        }
+        let present = super::field::read_bitmap(by_row.list(PRESENT), rows).map_err(|_| DAMAGED)?;
+        Ok(Self {
             by_row,
             by_dim,
+            present,
             rows,
         })
-        .ok_or(DAMAGED)
     }
 
     /// The rows that have the vector.
-    pub(crate) fn present(&self) -> Result<RoaringBitmap, PartError> {
-        super::field::read_bitmap(self.by_row.list(PRESENT), self.rows).map_err(|_| DAMAGED)
+    pub(crate) fn present(&self) -> &RoaringBitmap {
+        &self.present
     }
 
     /// The vector of a row.
     pub(crate) fn vector(&self, row: u32) -> Result<Option<SparseVector>, PartError> {
-        if !self.present()?.contains(row) {
+        if !self.present.contains(row) {
             return Ok(None);
         }
         let end = |row: u32| {

@@ -309,3 +309,120 @@ fn a_folder_with_something_in_it_is_left_alone() {
     let again = Collection::create_on(on(&disk), Path::new(DIR), config());
     assert!(matches!(again, Err(CollectionError::Exists { .. })));
 }
+
+#[test]
+fn a_snapshot_is_a_collection_of_its_own_and_keeps_what_is_compacted() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    for id in 0..10 {
+        let upsert = upsert(id, &[1.0, 0.5, 0.0, 0.0], &json!({ "id": id }));
+        collection.apply(upsert).unwrap();
+        if id == 5 {
+            collection.freeze().unwrap();
+        }
+    }
+    let dir = Path::new("/snapshot");
+    let snapshot = collection.snapshot_to(dir).unwrap();
+    assert_eq!(snapshot.sequence, 10);
+    assert_eq!(snapshot.files.len(), 3, "the head and two segments");
+    collection
+        .apply(Operation::Delete(Selection::Filter(Filter::default())))
+        .unwrap();
+    collection.compact().unwrap();
+    assert_eq!(collection.view().len(), 0);
+    disk.reboot();
+    let kept = Collection::open_on(on(&disk), dir).unwrap();
+    assert_eq!(kept.view().len(), 10);
+    assert_eq!(kept.verify(), []);
+    kept.apply(Operation::Delete(Selection::id(3))).unwrap();
+    kept.compact().unwrap();
+    assert_eq!(kept.view().len(), 9);
+    assert_eq!(reopen(&disk).view().len(), 0);
+    let again = collection.snapshot_to(dir);
+    assert!(
+        matches!(again, Err(CollectionError::Io { .. })),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn rare_dimensions_weigh_more_where_the_collection_says_so() {
+    let disk = SimDisk::new(1);
+    let mut config = config();
+    config
+        .sparse
+        .insert("bm25".into(), SparseParams { idf: true });
+    let collection = Collection::create_on(on(&disk), Path::new(DIR), config).unwrap();
+    // dimension 1 is in all of 9 points, dimension 2 in one
+    for id in 0..9u64 {
+        let dims: &[u32] = if id == 4 { &[1, 2] } else { &[1] };
+        let sparse = SparseVector::new(dims, &vec![1.0; dims.len()]).unwrap();
+        let vectors = [("bm25".to_owned(), Vector::Sparse(sparse))].into();
+        let point = Point {
+            id: id.into(),
+            vectors,
+            payload: Payload::empty(),
+        };
+        collection.apply(Operation::Upsert(vec![point])).unwrap();
+        if id == 6 {
+            collection.freeze().unwrap();
+        }
+    }
+    let query = SparseVector::new(&[1, 2, 3], &[1.0, 1.0, 1.0]).unwrap();
+    let request = SearchRequest {
+        vector: "bm25".into(),
+        query: QueryVector::Sparse(query),
+        ..SearchRequest::nearest(Vec::new(), 20)
+    };
+    let idf = |df: f32| ((9.0 - df + 0.5) / (df + 0.5)).ln_1p();
+    let (common, rare) = (idf(9.0), idf(1.0));
+    for _ in 0..2 {
+        let found = collection
+            .view()
+            .search(&request, &mut Report::default())
+            .unwrap();
+        assert_eq!(found.len(), 9);
+        assert_eq!(found[0].id, 4.into());
+        assert!((found[0].score - common - rare).abs() < 1e-5, "{found:?}");
+        assert!(
+            found[1..]
+                .iter()
+                .all(|hit| (hit.score - common).abs() < 1e-5)
+        );
+        collection.freeze().unwrap();
+    }
+}
+
+#[test]
+fn a_change_of_more_points_than_fit_at_once_is_done_in_steps() {
+    use crate::limits::CHANGE_POINTS_MAX;
+    let collection = create(&SimDisk::new(1));
+    let points = (0..=CHANGE_POINTS_MAX as u64).map(|id| Point {
+        id: id.into(),
+        vectors: BTreeMap::new(),
+        payload: Payload::empty(),
+    });
+    let points: Vec<_> = points.collect();
+    let count = points.len() as u64;
+    collection.apply(Operation::Upsert(points)).unwrap();
+    let set = |of| Operation::SetPayload {
+        of,
+        payload: Payload::from_json(&json!({"k": 1})).unwrap(),
+        path: None,
+    };
+    let all = Filter::default();
+    let applied = collection.apply(set(Selection::Filter(all))).unwrap();
+    assert_eq!((applied.points, applied.sequence), (count, 3), "two steps");
+    let changed: Filter = "k = 1".parse().unwrap();
+    assert_eq!(
+        collection.view().count(&changed, &mut Report::default()),
+        count
+    );
+    let one_less: Filter = "@id != 0".parse().unwrap();
+    let applied = collection.apply(set(Selection::Filter(one_less))).unwrap();
+    assert_eq!(
+        (applied.points, applied.sequence),
+        (count - 1, 4),
+        "one step"
+    );
+}
