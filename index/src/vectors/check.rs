@@ -2,6 +2,7 @@
 
 use super::{
     VectorPart,
+    part::ROWS_PER_BREADTH,
     query::{Query, Search},
     scan::Stored,
     stored,
@@ -74,6 +75,9 @@ impl VectorPart {
         }
         let step = (self.rows() / PROBES).max(1);
         let rows = (0..self.rows()).step_by(step as usize).map(Row);
+        // As wide as a search may be that still goes along links.
+        let widest = (self.vectors() as usize / ROWS_PER_BREADTH).saturating_sub(1);
+        let breadth = Search::nearest(PROBE_K).breadth.min(widest);
         let (mut found, mut wanted) = (0u32, 0u32);
         let mut vector = Vec::new();
         for row in rows {
@@ -84,7 +88,10 @@ impl VectorPart {
             let Ok(query) = Query::new(self.params(), &vector) else {
                 continue;
             };
-            let search = Search::nearest(PROBE_K);
+            let search = Search {
+                breadth,
+                ..Search::nearest(PROBE_K)
+            };
             let exact = Search {
                 exact: true,
                 ..search

@@ -145,7 +145,7 @@ fn a_graph_finds_the_nearest_under_every_metric_and_dtype() {
     ] {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::U8] {
             let params = params(24, metric, dtype);
-            let vectors = vectors(params, BIG + 40, 1);
+            let vectors = vectors(params, 4 * BIG + 40, 1);
             let (queries, stored) = vectors.split_at(40);
             let part = opened(written(params, &rows(&params, stored), Some(&builder())));
             assert!(part.has_graph());
@@ -209,7 +209,7 @@ fn a_segment_has_the_same_bytes_for_any_number_of_threads() {
 #[test]
 fn every_point_finds_itself() {
     let params = params(12, Metric::Euclid, Dtype::F32);
-    let mut vectors = vectors(params, BIG, 4);
+    let mut vectors = vectors(params, 6 * BIG, 4);
     // Many equal vectors, more than a point has links, far from all others.
     for copy in &mut vectors[100..300] {
         copy.fill(40.0);
@@ -218,11 +218,15 @@ fn every_point_finds_itself() {
     let mut lost = 0;
     for (row, vector) in (0..).zip(&vectors) {
         let query = Query::new(params, vector).unwrap();
-        let k = if (100..300).contains(&row) { 200 } else { 1 };
+        let (k, breadth) = if (100..300).contains(&row) {
+            (200, 210)
+        } else {
+            (1, 64)
+        };
         let hits = part.search(
             &query,
             &Search {
-                breadth: 256,
+                breadth,
                 ..Search::nearest(k)
             },
         );
