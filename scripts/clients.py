@@ -7,12 +7,9 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 import urllib.error
 import urllib.request
 
@@ -20,69 +17,20 @@ import numpy
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import harness
 import slices
+from harness import test
 
-LODE = str(pathlib.Path(sys.argv[1]).resolve())
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = pathlib.Path(os.environ.get("LODE_TEST_MODELS", ROOT / ".cache/models"))
-TESTS = []
-RUNNING = []
 
 
-def test(function):
-    TESTS.append(function)
-    return function
+class Home(harness.Home):
+    """A home whose native dialect is asked."""
 
-
-class Home:
-    """One home and, once served, its node."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.process = None
-        self.base = None
-
-    def lode(self, *arguments, code=0):
-        environment = {**os.environ, "LODE_HOME": str(self.folder), "LODE_OFFLINE": "1"}
-        done = subprocess.run(
-            [LODE, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == code, (
-            f"lode {' '.join(map(str, arguments))}: exit {done.returncode}, expected {code}\n"
-            f"{done.stdout}{done.stderr}"
-        )
-        return done.stdout.strip()
-
-    def json(self, *arguments):
-        return json.loads(self.lode("--json", *arguments).splitlines()[-1])
-
-    def serve(self):
-        environment = {**os.environ, "LODE_HOME": str(self.folder), "LODE_OFFLINE": "1"}
-        log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
-        self.process = subprocess.Popen(
-            [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
-            env=environment, stdout=log, stderr=log,
-        )
-        RUNNING.append(self.process)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"serve ended: {pathlib.Path(log.name).read_text()}")
-            if (self.folder / "control.sock").exists():
-                try:
-                    address = self.json("status").get("http")
-                except AssertionError:
-                    address = None
-                if address:
-                    self.base = f"http://{address}/lode/v1"
-                    return self
-            time.sleep(0.05)
-        raise AssertionError("serve did not come up")
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(timeout=30) == 0, "serve must end cleanly on SIGTERM"
+    @property
+    def base(self):
+        return f"http://{self.address}/lode/v1"
 
     def get(self, path, headers=None, method="GET"):
         request = urllib.request.Request(self.base + path, headers=headers or {}, method=method)
@@ -397,35 +345,4 @@ def real_models_are_pushed_listed_and_pulled_whole(work):
     a.stop()
 
 
-def main():
-    passed = failed = skipped = 0
-    only = sys.argv[2:]
-    for function in TESTS:
-        if only and function.__name__ not in only:
-            continue
-        work = pathlib.Path(tempfile.mkdtemp(prefix="lode-clients-"))
-        started = time.monotonic()
-        try:
-            reason = function(work)
-        except Exception:
-            traceback.print_exc()
-            for log in sorted(work.glob("*.log")):
-                print(f"--- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
-            failed += 1
-            verdict = "FAILED"
-        else:
-            skipped += bool(reason)
-            passed += not reason
-            verdict = f"SKIPPED: {reason}" if reason else "ok"
-        finally:
-            for process in RUNNING:
-                if process.poll() is None:
-                    process.kill()
-            RUNNING.clear()
-            shutil.rmtree(work, ignore_errors=True)
-        print(f"{function.__name__.replace('_', ' ')} .. {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(bool(failed))
-
-
-main()
+harness.main(sys.argv[2:])

@@ -10,63 +10,19 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-import traceback
 
 import gguf
 import numpy
 from safetensors.numpy import save_file
 
-LODE, VENVS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+from harness import Home, main, test
+
+VENVS = pathlib.Path(sys.argv[2]).resolve()
 HERE = pathlib.Path(__file__).resolve().parent
 VERSIONS = ["0.36.2", "1.33.0", "2.4.0"]
-TESTS, RUNNING = [], []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
-
-
-class Home:
-    """One home and, once served, its node."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.environment = {**os.environ, "LODE_HOME": str(folder), "LODE_OFFLINE": "1"}
-        self.process = self.address = None
-
-    def lode(self, *arguments):
-        command = [LODE, *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    def json(self, *arguments):
-        return json.loads(self.lode("--json", *arguments).splitlines()[-1])
-
-    def serve(self):
-        log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
-        command = [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        RUNNING.append(self.process)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, "serve ended"
-            if (self.folder / "control.sock").exists():
-                try:
-                    self.address = self.json("status").get("http")
-                except AssertionError:
-                    pass
-                if self.address:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError("serve did not come up")
 
 
 def tiny(folder):
@@ -264,35 +220,4 @@ def what_no_peer_has_now_is_asked_for_again_and_never_missing(work):
     assert status == 200, "a head needs no peer"
 
 
-def main():
-    passed = failed = skipped = 0
-    only = sys.argv[3:]
-    for function in TESTS:
-        if only and function.__name__ not in only:
-            continue
-        work = pathlib.Path(tempfile.mkdtemp(prefix="lode-hub-"))
-        started = time.monotonic()
-        try:
-            reason = function(work)
-        except Exception:
-            traceback.print_exc()
-            for log in sorted(work.glob("*.log")):
-                print(f"--- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
-            failed += 1
-            verdict = "FAILED"
-        else:
-            skipped += bool(reason)
-            passed += not reason
-            verdict = f"SKIPPED: {reason}" if reason else "ok"
-        finally:
-            for process in RUNNING:
-                if process.poll() is None:
-                    process.kill()
-            RUNNING.clear()
-            shutil.rmtree(work, ignore_errors=True)
-        print(f"{function.__name__.replace('_', ' ')} .. {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(bool(failed))
-
-
-main()
+main(sys.argv[3:])

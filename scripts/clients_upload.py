@@ -5,7 +5,6 @@ usage: clients_upload.py PATH_OF_LODE FOLDER_OF_VENVS [TEST]..
 A venv is named hub-VERSION and has huggingface_hub of that version with hf_xet.
 """
 import hashlib
-import json
 import os
 import pathlib
 import random
@@ -14,64 +13,25 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
 import urllib.parse
 
-LODE, VENVS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
-TESTS = []
-RUNNING = []
+import harness
+from harness import test
+
+VENVS = pathlib.Path(sys.argv[2]).resolve()
 TOKEN = "hf_" + "a" * 36
 # What each client may be told: to send large files as xorbs, or by Git LFS.
 WAYS = [("2.4.0", "xet"), ("2.4.0", "lfs"), ("1.33.0", "xet"), ("0.36.2", "xet"), ("0.36.2", "lfs")]
 
 
-def test(function):
-    TESTS.append(function)
-    return function
+class Home(harness.Home):
+    """A home whose node may be killed."""
 
-
-class Home:
-    """One home and, once served, its node."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.environment = {**os.environ, "LODE_HOME": str(folder), "LODE_OFFLINE": "1"}
-        self.process = None
-        self.base = None
-
-    def lode(self, *arguments, code=0):
-        done = subprocess.run(
-            [LODE, *map(str, arguments)], env=self.environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == code, (
-            f"lode {' '.join(map(str, arguments))}: exit {done.returncode}, expected {code}\n{done.stdout}{done.stderr}"
-        )
-        return done.stdout.strip()
-
-    def json(self, *arguments):
-        return json.loads(self.lode("--json", *arguments).splitlines()[-1])
-
-    def serve(self):
-        log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
-        arguments = [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(arguments, env=self.environment, stdout=log, stderr=log)
-        RUNNING.append(self.process)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, "serve ended"
-            if (self.folder / "control.sock").exists():
-                try:
-                    address = self.json("status").get("http")
-                except AssertionError:
-                    address = None
-                if address:
-                    self.base = f"http://{address}"
-                    return self
-            time.sleep(0.05)
-        raise AssertionError("serve did not come up")
+    @property
+    def base(self):
+        return f"http://{self.address}"
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -344,30 +304,5 @@ def xorbs_that_are_known_are_not_sent_again_and_forgotten_ones_are(folder):
     assert pulled(folder, home, "acme/again") == contents(source)
 
 
-def main():
-    failed = 0
-    chosen = [function for function in TESTS if function.__name__ in sys.argv[3:] or not sys.argv[3:]]
-    for function in chosen:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="lode-upload-"))
-        start = time.monotonic()
-        try:
-            function(folder)
-            print(f"ok      {function.__name__} ({time.monotonic() - start:.1f} s)", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc()
-            for log in folder.glob("*.log"):
-                print(log.read_text()[-2000:])
-            print(f"FAILED  {function.__name__}", flush=True)
-        finally:
-            for process in RUNNING:
-                process.kill()
-                process.wait()
-            RUNNING.clear()
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{len(chosen) - failed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    harness.main(sys.argv[3:])
