@@ -30,13 +30,15 @@ use crate::{
 };
 
 mod apply;
+mod check;
 mod commit;
 mod head;
 mod maintain;
 mod open;
 mod snapshot;
 
-pub use head::{HeadError, read_head};
+pub use check::{CollectionCheck, RECALL_MIN};
+pub use head::{Head, HeadError, read_head};
 pub use maintain::{Budget, Maintained};
 pub use snapshot::{Snapshot, SnapshotFile};
 

@@ -1,4 +1,4 @@
-//! Points from files of other programs: `.npy`, `.safetensors`, JSON lines, CSV.
+//! Points from files of other programs: `.npy`, `.safetensors`, Parquet, JSON lines, CSV.
 //!
 //! Readers stream: whatever the length of a file, memory is taken for the points of a batch alone, and every length in
 //! it is bounded before memory is taken for it. What is wrong is said with the record where it is.
@@ -17,8 +17,10 @@ use crate::{
 mod csv;
 mod jsonl;
 mod npy;
+mod parquet;
 mod safetensors;
 
+pub use self::parquet::ParquetRows;
 pub use csv::CsvRecords;
 pub use jsonl::JsonLines;
 pub use npy::NpyRows;

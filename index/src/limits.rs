@@ -119,3 +119,9 @@ pub const CSV_COLUMNS_MAX: usize = 4096;
 
 /// Points that a change by filter changes at once: each becomes a row of the live part.
 pub const CHANGE_POINTS_MAX: usize = 8192;
+
+/// Bytes of the footer of a Parquet file, which names its columns and pages: 64 MiB.
+pub const PARQUET_FOOTER_BYTES_MAX: u32 = 64 << 20;
+
+/// Columns of a Parquet file.
+pub const PARQUET_COLUMNS_MAX: usize = 4096;

@@ -49,6 +49,8 @@ pub struct Stat {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// How many names it has.
+    pub links: u64,
     /// Time of last modification, nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Time of last change of data or attributes, nanoseconds since 1970.

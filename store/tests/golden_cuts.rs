@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lode_store::cut::{self, CdcCutter, cdc_cuts, tensor_cuts};
+use lode_store::cut::{self, CdcCutter, cdc_cuts, section_cuts, tensor_cuts};
 use sha2::{Digest, Sha256};
 
 fn folder() -> PathBuf {
@@ -38,6 +38,19 @@ fn golden_tensor_cuts_hold() {
         let header = lode_tensors::parse(&head, file_len).expect(name);
         assert_eq!(header.len, head.len() as u64, "{name}");
         let cuts = tensor_cuts(&header, file_len);
+        let found: Vec<u64> = cuts.lengths.into_iter().map(u64::from).collect();
+        assert_eq!(found, lengths(&case), "{name}");
+    }
+}
+
+#[test]
+fn golden_section_cuts_hold() {
+    let cases = golden(cut::SECTIONS_1);
+    assert!(cases.len() >= 4);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let head = std::fs::read(folder().join(format!("{name}.head"))).unwrap();
+        let cuts = section_cuts(&head, case["file_len"].as_u64().unwrap()).expect(name);
         let found: Vec<u64> = cuts.lengths.into_iter().map(u64::from).collect();
         assert_eq!(found, lengths(&case), "{name}");
     }

@@ -194,6 +194,50 @@ def cases():
                                      ("none", "F32", [0]), ("c", "MXFP4", [64, 32])])
 
 
+# --- sections/1 ----------------------------------------------------------------------------------
+
+ALIGN = 16384
+
+
+def segment(lengths):
+    """The first 16 KiB of a segment of such sections; its length; size of each with what stands behind it, and without."""
+    table, end, placed = b"", ALIGN, []
+    for field, length in enumerate(lengths):
+        start = -(-end // ALIGN) * ALIGN
+        if placed:
+            placed[-1][0] += start - end
+        placed.append([length, length])
+        end = start + length
+        table += b"vec-rows".ljust(16, b"\0") + struct.pack("<IIQ", field, 0, length) + b"\0" * 32
+    head = b"lode seg" + struct.pack("<IIQQ", 1, len(lengths), end, 0) + b"\0" * 32 + table
+    return head.ljust(ALIGN, b"\0"), end, placed
+
+
+def section_cuts(placed):
+    out, run = [ALIGN], False
+    for with_padding, size in placed:
+        if not with_padding:
+            continue
+        if size >= MIB:
+            run = False
+            while with_padding:
+                out.append(min(with_padding, MAX))
+                with_padding -= out[-1]
+        elif run and out[-1] + with_padding <= 4 * MIB:
+            out[-1] += with_padding
+        else:
+            out.append(with_padding)
+            run = True
+    return out
+
+
+def segment_cases():
+    yield "segment", segment([300, 5 * MIB, 40 * MIB + 5, 20000, 70000, 1, 0, MIB])
+    yield "segment-small", segment([1000000, 0, 999999, MIB - 1, 7, 1000000, 3 * MIB, 5, MIB - 16384, MIB - 16384])
+    yield "segment-exact", segment([16 * MIB, 32 * MIB, MIB, 16 * MIB - 1, 0])
+    yield "segment-none", segment([])
+
+
 # --- cdc/1 ---------------------------------------------------------------------------------------
 
 GEAR = [int.from_bytes(hashlib.md5(bytes([b]) * 64).digest()[:8], "big") for b in range(256)]
@@ -249,7 +293,13 @@ def main():
         files[f"{name}.head"] = head
         tensors.append({"name": name, "file_len": file_len,
                         "lengths": tensor_cuts(len(head), placed, file_len)})
-    golden = {"tensors/1": tensors, "cdc/1": list(cdc_vectors())}
+    sections = []
+    for name, (head, file_len, placed) in segment_cases():
+        files[f"{name}.head"] = head
+        lengths = section_cuts(placed)
+        assert sum(lengths) == file_len
+        sections.append({"name": name, "file_len": file_len, "lengths": lengths})
+    golden = {"tensors/1": tensors, "sections/1": sections, "cdc/1": list(cdc_vectors())}
     lines = ",\n".join(f'"{rule}": [\n' + ",\n".join(json.dumps(case) for case in listed) + "\n]"
                        for rule, listed in golden.items())
     files["cuts.json"] = f"{{\n{lines}\n}}\n".encode()

@@ -54,6 +54,14 @@ pub(crate) struct HeadSegment {
 }
 
 impl Head {
+    /// The segments that it names: their files, and the ids of their bytes.
+    pub fn segments(&self) -> impl Iterator<Item = (String, [u8; 32])> {
+        let named = |(number, segment): (&u64, &HeadSegment)| {
+            (super::open::segment_name(*number), segment.id)
+        };
+        self.segments.iter().map(named)
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&FORMAT.to_le_bytes());

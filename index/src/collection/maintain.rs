@@ -291,7 +291,7 @@ impl Collection {
     }
 
     /// Makes one segment of several, without the rows that are dead at the floor.
-    fn merge(&self, numbers: &[u64]) -> Result<(), CollectionError> {
+    pub(super) fn merge(&self, numbers: &[u64]) -> Result<(), CollectionError> {
         let _one = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let chosen: BTreeSet<u64> = numbers.iter().copied().collect();
         let (state, floor) = {

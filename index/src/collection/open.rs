@@ -16,6 +16,7 @@ use crate::{
     disk::{Disk, remove_if_there, replace},
     limits::HEAD_BYTES_MAX,
     log::{self, LogFile},
+    part::Part,
     schema::CollectionConfig,
     segment::points::SegmentPart,
     state::{Damaged, Dead, Floor, SegmentState, State},
@@ -166,6 +167,10 @@ fn open_segments(disk: &dyn Disk, dir: &Path, head: &Head) -> State {
             .and_then(|part| match *part.segment_id().as_bytes() == segment.id {
                 true => Ok(part),
                 false => Err("another segment than the head names".to_owned()),
+            })
+            .and_then(|part| match segment.dead.max() < Some(part.rows()) {
+                true => Ok(part),
+                false => Err("the head names dead rows that it does not have".to_owned()),
             });
         match opened {
             Ok(part) => state.segments.push(SegmentState {

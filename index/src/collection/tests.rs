@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod crashes;
+mod foreign;
 mod model;
 mod promises;
 

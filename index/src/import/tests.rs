@@ -203,3 +203,106 @@ fn more_than_a_bound_is_refused() {
     let error = all(&mut JsonLines::new(long.as_bytes(), some)).unwrap_err();
     assert!(matches!(error, ImportError::TooLong { record: 1 }));
 }
+
+/// A file of testdata/import.
+fn parquet(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/import");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn parquet_points(bytes: Vec<u8>, mapping: Mapping) -> Result<Vec<Point>, ImportError> {
+    all(&mut ParquetRows::open(bytes::Bytes::from(bytes), mapping)?)
+}
+
+#[test]
+fn rows_of_a_parquet_file_are_points_with_payload() {
+    let mapping = |id: &str, vector: &str, payload: Option<&[&str]>| Mapping {
+        id: Some(id.into()),
+        vector: Some(vector.into()),
+        payload: payload.map(|fields| fields.iter().map(ToString::to_string).collect()),
+        ..Mapping::default()
+    };
+    let file = || parquet("vectors.parquet");
+    let points = parquet_points(file(), mapping("id", "embedding", None)).unwrap();
+    assert_eq!(points.len(), 7);
+    assert_eq!(points[3].id, PointId::Number(13));
+    assert_eq!(points[3].vectors[""], Vector::Dense(vec![3.5, 1.0, -2.0]));
+    let payload = points[3].payload.to_json();
+    assert_eq!(payload["source"], json!("page 3"));
+    assert_eq!(payload["year"], json!(2023));
+    assert_eq!(payload["when"], json!("2024-01-04T12:30:00.250+00:00"));
+    assert!(crate::datetime::parse_datetime(payload["when"].as_str().unwrap()).is_some());
+    assert_eq!(payload["tags"], json!(["t3", "all"]));
+    assert_eq!(payload["meta"], json!({"lang": "en", "score": 0.75}));
+    assert_eq!(points[2].payload.to_json().get("source"), None);
+    for (vector, expected) in [("fixed", [4.0, 0.25]), ("half", [4.0, 0.5])] {
+        let some = mapping("uuid", vector, Some(&["year"]));
+        let points = parquet_points(file(), some).unwrap();
+        assert_eq!(
+            points[4].vectors[""],
+            Vector::Dense(expected.to_vec()),
+            "{vector}"
+        );
+        assert!(matches!(points[4].id, PointId::Uuid([4, 255, 0, ..])));
+        assert_eq!(points[4].payload.to_json(), json!({"year": 2024}));
+    }
+    let snappy = parquet_points(parquet("snappy.parquet"), mapping("id", "embedding", None));
+    assert_eq!(snappy.unwrap().len(), 7);
+    assert!(parquet_points(file(), mapping("id", "none", None)).is_err());
+    assert!(parquet_points(file(), mapping("id", "source", None)).is_err());
+}
+
+#[test]
+fn a_damaged_parquet_file_is_an_error_and_no_panic() {
+    let file = parquet("vectors.parquet");
+    for at in (0..file.len()).step_by(7) {
+        let mut changed = file.clone();
+        changed[at] ^= 0x55;
+        let mapping = Mapping {
+            vector: Some("embedding".into()),
+            ..Mapping::default()
+        };
+        if let Ok(points) = parquet_points(changed, mapping.clone()) {
+            assert!(points.len() <= 7);
+        }
+        assert!(
+            parquet_points(file[..at].to_vec(), mapping).is_err(),
+            "cut at {at}"
+        );
+    }
+}
+
+#[test]
+fn a_parquet_file_past_a_bound_is_refused() {
+    use crate::limits::{PARQUET_COLUMNS_MAX, PARQUET_FOOTER_BYTES_MAX};
+    use ::parquet::{
+        basic::Type as Physical,
+        file::{properties::WriterProperties, writer::SerializedFileWriter},
+        schema::types::Type,
+    };
+
+    let columns = |count: usize| {
+        let column = |at: usize| {
+            let name = if at == 0 {
+                "vector".to_owned()
+            } else {
+                format!("c{at}")
+            };
+            let column = Type::primitive_type_builder(&name, Physical::INT32).build();
+            std::sync::Arc::new(column.unwrap())
+        };
+        let schema = Type::group_type_builder("schema")
+            .with_fields((0..count).map(column).collect())
+            .build();
+        let properties = std::sync::Arc::new(WriterProperties::new());
+        let writer = SerializedFileWriter::new(Vec::new(), schema.unwrap().into(), properties);
+        writer.unwrap().into_inner().unwrap()
+    };
+    let open = |bytes: Vec<u8>| parquet_points(bytes, Mapping::default());
+    assert!(open(columns(PARQUET_COLUMNS_MAX)).is_ok());
+    assert!(open(columns(PARQUET_COLUMNS_MAX + 1)).is_err());
+    let footer = |len: u32| [&len.to_le_bytes()[..], b"PAR1"].concat();
+    let error = |len| open(footer(len)).unwrap_err().to_string();
+    assert!(!error(PARQUET_FOOTER_BYTES_MAX).contains("a footer of more than"));
+    assert!(error(PARQUET_FOOTER_BYTES_MAX + 1).contains("a footer of more than"));
+}

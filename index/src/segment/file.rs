@@ -101,6 +101,16 @@ impl SegmentFile {
     }
 
     fn open(bytes: Backing) -> Result<Self, OpenError> {
+        let sections = Self::read_table(&bytes, bytes.len() as u64)?;
+        Ok(Self {
+            id: SegmentId::of_header(&bytes[..HEADER_BYTES]),
+            sections: sections.into(),
+            bytes: Arc::new(bytes),
+        })
+    }
+
+    /// Reads header and table of a segment of `file_len` bytes out of its first 16 KiB.
+    pub(crate) fn read_table(bytes: &[u8], file_len: u64) -> Result<Vec<SectionInfo>, OpenError> {
         if bytes.len() < ALIGN {
             return Err(OpenError::Short);
         }
@@ -116,7 +126,7 @@ impl SegmentFile {
         if count > SECTIONS_MAX {
             return Err(OpenError::Header("has more sections than fit"));
         }
-        if u64_at(head, 16) != bytes.len() as u64 {
+        if u64_at(head, 16) != file_len {
             return Err(OpenError::Header("is of a file of another length"));
         }
         if head[24..32] != [0; 8] {
@@ -126,12 +136,9 @@ impl SegmentFile {
         if head[32..] != *blake3::hash(table).as_bytes() || rest.iter().any(|byte| *byte != 0) {
             return Err(OpenError::Header("does not fit its table"));
         }
-        let sections = sections(table, bytes.len())?;
-        Ok(Self {
-            id: SegmentId::of_header(head),
-            sections: sections.into(),
-            bytes: Arc::new(bytes),
-        })
+        let file_len = usize::try_from(file_len)
+            .map_err(|_| OpenError::Header("is of a file that does not fit the memory"))?;
+        sections(table, file_len)
     }
 
     /// The id of the segment's bytes.

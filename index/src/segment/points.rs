@@ -143,6 +143,27 @@ impl SegmentPart {
         self.fields.iter().map(|field| (field.path(), field.kind()))
     }
 
+    /// The dense vectors by name.
+    pub(crate) fn dense(&self) -> impl Iterator<Item = (&str, &VectorPart)> {
+        self.dense.iter().map(|(name, part)| (name.as_str(), part))
+    }
+
+    /// The names of the sparse vectors.
+    pub(crate) fn sparse_names(&self) -> impl Iterator<Item = &str> {
+        self.sparse.keys().map(String::as_str)
+    }
+
+    /// All ids with their rows, ascending.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Result<(PointId, u32), PartError>> {
+        self.ids.from(None)
+    }
+
+    /// The hashes of all sections.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (SectionName, [u8; 32])> {
+        let sections = self.file.sections().iter();
+        sections.map(|info| (info.name, info.hash))
+    }
+
     /// How many rows have a dense vector, whatever its name, that a graph links.
     pub(crate) fn vectors(&self) -> u64 {
         self.dense

@@ -246,6 +246,7 @@ fn stat_of(data: &fs::Metadata) -> Stat {
         allocated: data.blocks() * 512,
         device: data.dev(),
         inode: data.ino(),
+        links: data.nlink(),
         mtime_ns: ns(data.mtime(), data.mtime_nsec()),
         ctime_ns: ns(data.ctime(), data.ctime_nsec()),
     }

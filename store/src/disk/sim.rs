@@ -576,6 +576,7 @@ impl State {
             allocated: (len.div_ceil(BLOCK) * BLOCK).saturating_sub(node.holes),
             device: 1,
             inode: inode as u64,
+            links: 1,
             mtime_ns: node.mtime_ns,
             ctime_ns: node.ctime_ns,
         }

@@ -236,7 +236,9 @@ impl Run<'_> {
         };
         let slack = 2 * HOLE_BYTES_MIN * (holes.len() as u64 + 1);
         let as_it_should_be = stat.allocated + hole_bytes <= known.header.len + slack;
-        if holes.is_empty() || (late && as_it_should_be) {
+        // under another name it is a file of somebody else, a segment that is searched: it stays whole until that name
+        // is gone, and a later collection makes the holes
+        if holes.is_empty() || (late && as_it_should_be) || stat.links > 1 {
             return Ok(());
         }
         if !inner.open.forget_unused(id) {

@@ -1,4 +1,4 @@
-//! Reading the headers of model files, and holding shard indexes against them.
+//! Reading the headers of model files and segments, and holding shard indexes against them.
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +10,8 @@ use std::{
 
 use lode_tensors::{Header, ParseError, ShardIndex, limits::INDEX_BYTES_MAX, parse};
 
+use crate::cut::{Cuts, SECTION_ALIGN_BYTES, is_segment, section_cuts};
+
 /// A prefix that tells most formats apart.
 const PREFIX_BYTES_FIRST: u64 = 4096;
 
@@ -20,6 +22,8 @@ const INDEX_SUFFIX: &str = ".safetensors.index.json";
 pub(super) enum Found {
     /// A model file.
     Header(Box<Header>),
+    /// A segment of an index.
+    Segment(Cuts),
     /// Any other file.
     Plain,
     /// A file that claims to be a model file, by its name or its bytes, and is not.
@@ -41,6 +45,10 @@ pub(super) fn read_header(path: &str, handle: &File, len: u64) -> io::Result<Fou
         handle.read_exact_at(&mut prefix[before..], before as u64)?;
         match parse(&prefix, len) {
             Ok(header) => return Ok(Found::Header(header.into())),
+            Err(ParseError::NotATensorFile) if is_segment(&prefix) => {
+                let cuts = read_segment(handle, len)?;
+                return Ok(cuts.map_or(Found::Plain, Found::Segment));
+            }
             Err(ParseError::NotATensorFile) if !named_like_one(path) => return Ok(Found::Plain),
             // the parser bounds what it asks for
             Err(ParseError::NeedMore { bytes }) if bytes > wanted && bytes <= len => wanted = bytes,
@@ -50,6 +58,19 @@ pub(super) fn read_header(path: &str, handle: &File, len: u64) -> io::Result<Fou
             Err(error) => return Ok(Found::Malformed(error.to_string())),
         }
     }
+}
+
+/// Where a segment of `len` bytes is cut, if it is one.
+fn read_segment(handle: &File, len: u64) -> io::Result<Option<Cuts>> {
+    let Some(head_len) = usize::try_from(SECTION_ALIGN_BYTES)
+        .ok()
+        .filter(|_| len >= SECTION_ALIGN_BYTES)
+    else {
+        return Ok(None);
+    };
+    let mut head = vec![0; head_len];
+    handle.read_exact_at(&mut head, 0)?;
+    Ok(section_cuts(&head, len))
 }
 
 fn named_like_one(path: &str) -> bool {

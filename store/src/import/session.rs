@@ -322,8 +322,13 @@ impl Visitor for Session<'_> {
                 return Err(ImportError::Io { path, source });
             }
         };
+        let mut segment = None;
         let header = match found {
             Found::Header(header) => Some(header),
+            Found::Segment(cuts) => {
+                segment = Some(cuts);
+                None
+            }
             Found::Plain => None,
             Found::Malformed(reason) => {
                 self.fault(
@@ -333,9 +338,10 @@ impl Visitor for Session<'_> {
                 None
             }
         };
-        let plan = match &header {
-            Some(header) => Plan::Known(tensor_cuts(header, pins.len)),
-            None => Plan::Content,
+        let plan = match (&header, segment) {
+            (Some(header), _) => Plan::Known(tensor_cuts(header, pins.len)),
+            (None, Some(cuts)) => Plan::Known(cuts),
+            (None, None) => Plan::Content,
         };
         let place = self
             .place(file, &plan, handle, pins.len)?

@@ -642,3 +642,73 @@ fn a_full_disk_is_said_and_leaves_room_for_a_smaller_push() {
     let imported = push(&store, small.path(), &ImportOptions::default()).unwrap();
     assert_eq!(imported.tensors, 3);
 }
+
+/// A segment of an index, as far as cutting looks at it: sections of so many bytes, from seeds.
+fn segment(sections: &[(u64, usize)]) -> Vec<u8> {
+    let mut file = vec![0; 16 * 1024];
+    for (at, (seed, len)) in sections.iter().enumerate() {
+        file.resize(file.len().next_multiple_of(16 * 1024), 0);
+        file.extend(noise(*seed, *len));
+        let entry = 64 + 64 * at;
+        file[entry..entry + 3].copy_from_slice(b"ids");
+        file[entry + 16] = u8::try_from(at).unwrap();
+        file[entry + 24..entry + 32].copy_from_slice(&(*len as u64).to_le_bytes());
+    }
+    let len = file.len() as u64;
+    file[..8].copy_from_slice(b"lode seg");
+    file[8] = 1;
+    file[12] = u8::try_from(sections.len()).unwrap();
+    file[16..24].copy_from_slice(&len.to_le_bytes());
+    file
+}
+
+#[test]
+fn a_section_that_two_segments_have_is_stored_once() {
+    let Home { store, _dir } = home();
+    let large = 5 << 20;
+    let first = segment(&[(1, 70_000), (2, large), (3, large), (4, 1000)]);
+    let folder = folder(&[("00000000.seg", &first)]);
+    let imported = push(&store, folder.path(), &ImportOptions::default()).unwrap();
+    let tree = Tree::decode(&store.document(&imported.tree.into()).unwrap().unwrap()).unwrap();
+    assert_eq!(tree.files()[0].chunks.rule, "sections/1");
+    assert_eq!(read_back(&store, imported.tree)["00000000.seg"].1, first);
+    // another small section in front, and another large one behind
+    let second = segment(&[(5, 90_000), (2, large), (6, large), (4, 1000)]);
+    put(folder.path(), &[("00000001.seg", &second)]);
+    let imported = push(&store, folder.path(), &ImportOptions::default()).unwrap();
+    assert_eq!(read_back(&store, imported.tree)["00000001.seg"].1, second);
+    assert!(
+        imported.size_new < large as u64 + (1 << 20),
+        "{}",
+        imported.size_new
+    );
+}
+
+#[test]
+fn a_container_with_another_name_gets_no_holes_until_that_is_gone() {
+    let Home { store, _dir } = home();
+    let folder = store.home().join("uploads");
+    fs::create_dir(&folder).unwrap();
+    let options = ImportOptions {
+        adopt: true,
+        ..ImportOptions::default()
+    };
+    let bytes = model(&[1, 2, 3], 1024);
+    put(&folder, &[("m.safetensors", &bytes)]);
+    let other = store.home().join("still-read");
+    fs::hard_link(folder.join("m.safetensors"), &other).unwrap();
+    drop(push(&store, &folder, &options).unwrap());
+    // two thirds of it are needed by what is kept, one is not
+    put(&folder, &[("m.safetensors", &model(&[1, 2, 4], 1024))]);
+    let kept = push(&store, &folder, &options).unwrap();
+    let collect = || store.gc(false, &mut |_| true).unwrap();
+    let done = collect();
+    assert_eq!(done.containers_punched, 0);
+    assert!(
+        fs::read(&other).unwrap() == bytes,
+        "a hole in a file of another name"
+    );
+    fs::remove_file(&other).unwrap();
+    assert_eq!(collect().containers_punched, 1);
+    assert_eq!(read_back(&store, kept.tree).len(), 1);
+}
