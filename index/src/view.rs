@@ -167,16 +167,16 @@ impl View {
 
     /// Bytes of segments, and of vectors and payloads in memory.
     pub fn bytes(&self) -> u64 {
-        let live = self.state.sealed.iter().map(|sealed| &sealed.live);
-        let live = live
-            .chain([&self.state.live])
-            .map(|live| live.bytes() as u64);
-        let segments = self
-            .state
-            .segments
-            .iter()
-            .map(|segment| segment.part.bytes());
-        live.chain(segments).sum()
+        let segments = self.state.segments.iter();
+        let segments: u64 = segments.map(|segment| segment.part.bytes()).sum();
+        self.live_bytes() + segments
+    }
+
+    /// Bytes of vectors and payloads in memory: they are in the log, and in no segment yet.
+    pub fn live_bytes(&self) -> u64 {
+        let sealed = self.state.sealed.iter().map(|sealed| &sealed.live);
+        let live = sealed.chain([&self.state.live]);
+        live.map(|live| live.bytes() as u64).sum()
     }
 
     /// How many dense vectors are in segments.

@@ -3,6 +3,7 @@
 mod book;
 mod capabilities;
 mod check;
+pub mod collections;
 pub mod command;
 mod diff;
 mod doors;

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     EventSink, Jobs, check,
+    collections::{self, Collections},
     command::{Command, Failure, Outcome},
     diff,
     fetch::{Fetcher, Fetching},
@@ -54,6 +55,7 @@ struct Inner {
     network: OnceCell<Network>,
     fetching: Arc<Fetching>,
     uploads: upload::State,
+    collections: Arc<collections::State>,
     jobs: Arc<Jobs>,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
@@ -80,6 +82,7 @@ impl Node {
             inner: Arc::new(Inner {
                 home: home.to_owned(),
                 tokens: Arc::new(tokens),
+                collections: collections::State::new(home, store.clone()),
                 reads: Reads::new(store),
                 options,
                 network: OnceCell::new(),
@@ -169,6 +172,15 @@ impl Node {
     /// Takes what clients upload.
     pub fn uploads(&self) -> Uploads {
         Uploads::new(self.clone())
+    }
+
+    /// The collections of the home.
+    pub fn collections(&self) -> Collections {
+        Collections::new(self.clone())
+    }
+
+    pub(crate) fn collection_state(&self) -> &Arc<collections::State> {
+        &self.inner.collections
     }
 
     pub(crate) fn upload_state(&self) -> &upload::State {
@@ -267,6 +279,7 @@ impl Node {
 
     /// Ends connections and waits for what was started.
     pub async fn shutdown(&self) {
+        self.inner.collections.stop();
         if let Some(network) = self.inner.network.get() {
             network.shutdown().await;
         }
