@@ -2,9 +2,13 @@
 //!
 //! Relative paths become absolute here, since the node that answers may run in another folder.
 
+mod collection;
+
 use std::path::{Path, PathBuf};
 
-use lode_node::command::{Command, Failure, FailureKind, Pull, Push, TokenCreate, VariantCheck};
+use lode_node::command::{
+    CollectionCommand, Command, Failure, FailureKind, Pull, Push, TokenCreate, VariantCheck,
+};
 
 use crate::args::{
     BranchSub, DemoArgs, KeySub, PeersSub, PullArgs, PushArgs, ServeArgs, Sub, TokenSub, VariantSub,
@@ -31,7 +35,7 @@ impl Action {
     /// Works out what `sub` asks for; relative paths are taken from `cwd`.
     ///
     /// # Errors
-    /// A path that is not UTF-8, which no manifest and no JSON can name.
+    /// A path that is not UTF-8, which no manifest and no JSON can name; a vector that cannot be read.
     pub(crate) fn of(sub: Sub, cwd: &Path) -> Result<Self, Failure> {
         Ok(Self::Ask(match sub {
             Sub::Push(push) => Command::Push(push_of(push, cwd)?),
@@ -74,6 +78,11 @@ impl Action {
             Sub::Key { key } => Command::Key {
                 create: matches!(key, KeySub::New),
             },
+            Sub::Collection { collection } => {
+                Command::Collection(Box::new(collection::collection(collection)?))
+            }
+            Sub::Index(index) => Command::Collection(Box::new(collection::index(*index, cwd)?)),
+            Sub::Search(search) => Command::Collection(Box::new(collection::search(*search, cwd)?)),
             Sub::Token { token } => match token {
                 TokenSub::Create {
                     scope,
@@ -105,16 +114,26 @@ impl Action {
 
 /// Whether `command` takes long enough that `--json` reports its events, a line each.
 pub(crate) fn is_long(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Push(_)
-            | Command::Pull(_)
-            | Command::VariantMake { .. }
-            | Command::VariantCheck(_)
-            | Command::Gc { .. }
-            | Command::Verify { .. }
-            | Command::Scrub
-    )
+    match command {
+        Command::Collection(command) => matches!(
+            **command,
+            CollectionCommand::Import(_)
+                | CollectionCommand::Commit(_)
+                | CollectionCommand::Restore(_)
+                | CollectionCommand::Compact { .. }
+                | CollectionCommand::Purge { .. }
+        ),
+        command => matches!(
+            command,
+            Command::Push(_)
+                | Command::Pull(_)
+                | Command::VariantMake { .. }
+                | Command::VariantCheck(_)
+                | Command::Gc { .. }
+                | Command::Verify { .. }
+                | Command::Scrub
+        ),
+    }
 }
 
 fn push_of(push: PushArgs, cwd: &Path) -> Result<Push, Failure> {

@@ -2,6 +2,8 @@
 //!
 //! What a command means is in [`crate::action`]; nothing here touches the file system or the environment.
 
+pub(crate) mod collection;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -9,12 +11,14 @@ use lode_node::tokens::Power;
 
 use crate::units::{parse_duration, parse_rate, parse_size};
 
+use collection::{CollectionSub, IndexArgs, SearchArgs};
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "lode",
     version,
-    about = "A peer-to-peer store for AI models",
+    about = "A peer-to-peer store for AI models and vector collections",
     long_about = "A peer-to-peer store for AI models: push a folder, pull it anywhere, whole or a few \
                   tensors of it, from every peer that has it, verified as it streams.",
     after_help = "NAME is alias/model or KEY/model; @REV names a branch, a tag or a version (8 or more \
@@ -175,6 +179,15 @@ pub(crate) enum Sub {
         #[command(subcommand)]
         key: KeySub,
     },
+    /// Make, list, commit and delete collections of vectors
+    Collection {
+        #[command(subcommand)]
+        collection: CollectionSub,
+    },
+    /// Read points out of a file into a collection
+    Index(Box<IndexArgs>),
+    /// Find the points of a collection that are nearest to a vector
+    Search(Box<SearchArgs>),
     /// Make, list and remove tokens for programs that ask over HTTP
     Token {
         #[command(subcommand)]

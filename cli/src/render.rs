@@ -1,6 +1,7 @@
 //! Outcomes as people read them: what goes to standard output, and what is said beside it.
 
 mod check;
+mod collection;
 mod listing;
 mod node;
 mod transfer;
@@ -63,6 +64,14 @@ pub(crate) fn text(command: &Command, outcome: &Outcome, style: Style, now: u64)
         Outcome::Aliases { aliases } => listing::aliases(aliases, style),
         Outcome::Key { .. } => node::key(outcome),
         Outcome::Paused { names, paused } => Text::note(node::paused(names, *paused)),
+        Outcome::Collections { collections } => collection::collections(collections, style),
+        Outcome::Collection(shown) => Text::result(collection::shown(shown, style, now)),
+        Outcome::PointsImported(imported) => collection::imported(imported),
+        Outcome::Points { points, next } => collection::points(points, next.as_deref(), style),
+        Outcome::PointsChanged { points } => Text::note(match command {
+            Command::Collection(command) => collection::done(command, *points),
+            _ => done(command),
+        }),
         Outcome::TokenMade { token, row } => listing::token(token, row),
         Outcome::Tokens { tokens, rule } => match command {
             Command::TokenRemove { .. } => listing::tokens_removed(tokens, *rule),
@@ -97,6 +106,9 @@ pub(crate) fn verdict(outcome: &Outcome) -> Option<FailureKind> {
 
 /// Says what a command did that answers with success alone.
 fn done(command: &Command) -> String {
+    if let Some(text) = collection::done_of(command) {
+        return text;
+    }
     let text = match command {
         Command::Remove { name, .. } => {
             format!("removed {name}; `lode gc` frees what nothing else needs")

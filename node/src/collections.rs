@@ -21,11 +21,15 @@
 //! cannot be read keeps no other from being used. Everything here blocks.
 
 mod aliases;
+pub(crate) mod command;
 mod error;
 mod files;
 pub mod limits;
+pub(crate) mod replica;
 mod slot;
+mod stage;
 mod table;
+mod version;
 mod work;
 
 use std::{

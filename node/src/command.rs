@@ -12,6 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokens::Power;
 
+mod collection;
+
+pub use collection::{
+    CollectionCommand, CollectionCommit, CollectionCreate, CollectionImport, CollectionPoints,
+    CollectionRestore, CollectionRow, CollectionSearch, CollectionSelect, CollectionShown,
+    PointRow, PointsImported, SparseRow, VectorRow,
+};
+
 /// One request to the node that holds the home. Paths are absolute.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -88,6 +96,8 @@ pub enum Command {
     VariantMake { name: String, from: Vec<String> },
     /// Compares groups of a kept variant, chosen at random, with what the recipe makes.
     VariantCheck(VariantCheck),
+    /// Asks something of a collection of vectors.
+    Collection(Box<CollectionCommand>),
     /// Makes a token for programs that ask over HTTP.
     TokenCreate(TokenCreate),
     /// Lists tokens.
@@ -343,6 +353,19 @@ pub enum Outcome {
     },
     /// [`Command::Pause`] and [`Command::Resume`]: the pulls that it was about.
     Paused { names: Vec<String>, paused: bool },
+    /// [`CollectionCommand::Ls`].
+    Collections { collections: Vec<CollectionRow> },
+    /// [`CollectionCommand::Create`], [`CollectionCommand::Show`] and [`CollectionCommand::Restore`].
+    Collection(Box<CollectionShown>),
+    /// [`CollectionCommand::Import`].
+    PointsImported(PointsImported),
+    /// [`CollectionCommand::Search`] and [`CollectionCommand::Points`]; `next` is the first id that is not among them.
+    Points {
+        points: Vec<PointRow>,
+        next: Option<String>,
+    },
+    /// [`CollectionCommand::DeletePoints`], and changes of indexes: how many points it was about.
+    PointsChanged { points: u64 },
     /// [`Command::TokenCreate`]: the text of the token, which is shown this once.
     TokenMade { token: String, row: TokenRow },
     /// [`Command::TokenLs`], and what [`Command::TokenRemove`] removed; and whether tokens rule over HTTP.

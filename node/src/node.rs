@@ -217,7 +217,17 @@ impl Node {
                 self.blocking(move |node| push::push(node, request, &events))
                     .await
             }
-            Command::Pull(request) => Box::pin(pull::pull(self, request, &events)).await,
+            Command::Pull(request) => {
+                let asked = request.clone();
+                let outcome = Box::pin(pull::pull(self, request, &events)).await?;
+                self.blocking(move |node| {
+                    if let Outcome::Pulled(pulled) = &outcome {
+                        collections::replica::after_pull(node, &asked, pulled, &events)?;
+                    }
+                    Ok(outcome)
+                })
+                .await
+            }
             Command::VariantLs { name } => variants::list::list(self, &name).await,
             Command::VariantMake { name, from } => {
                 Box::pin(pull::make(self, name, from, &events)).await
@@ -306,6 +316,7 @@ fn run_local(node: &Node, command: Command, events: &EventSink) -> Result<Outcom
         Command::Doctor { rebuild } => check::doctor(node, rebuild, events),
         Command::Alias { alias, key } => publisher::alias(node, alias.as_deref(), key.as_deref()),
         Command::Key { create } => publisher::key(node, create),
+        Command::Collection(asked) => collections::command::run(node, *asked, events),
         Command::TokenCreate(asked) => tokens::command::create(node, &asked),
         Command::TokenLs => Ok(tokens::command::list(node)),
         Command::TokenRemove { name } => tokens::command::remove(node, name.as_deref()),

@@ -39,6 +39,15 @@ pub(crate) fn push(node: &Node, request: Push, events: &EventSink) -> Result<Out
     let heads = format!("heads/{branch}");
     let refs = store.ref_set(&signer.publisher, &name.model)?;
     let head = refs.resolve(&heads).served();
+    let head_doc = head.map(|id| resolve::document(node, id)).transpose()?;
+    if let Some(head) = &head_doc
+        && head.doc.kind == Kind::Collection
+    {
+        return Err(
+            Failure::refused(format!("{name} is a collection of vectors, not a model"))
+                .advise("push under another name; `lode collection commit` makes versions of it"),
+        );
+    }
     let tag = request.tag.as_ref().map(|tag| format!("tags/{tag}"));
     let tagged = tag
         .as_ref()
@@ -63,7 +72,6 @@ pub(crate) fn push(node: &Node, request: Push, events: &EventSink) -> Result<Out
     };
     let imported = import(store, Path::new(&request.dir), &options, &sink)?;
 
-    let head_doc = head.map(|id| resolve::document(node, id)).transpose()?;
     let links = Links {
         base,
         license: request.license.clone(),

@@ -8,7 +8,7 @@ use lode_store::{
 };
 
 use crate::{
-    Node,
+    Node, collections,
     command::{Failure, Outcome},
     publisher, refs, resolve,
     variants::{self, kept},
@@ -116,6 +116,7 @@ fn remove_model(node: &Node, name: &Name, force: bool) -> Result<Outcome, Failur
     for id in versions {
         forget(node, id)?;
     }
+    collections::replica::forget(node, publisher, &name.model)?;
     node.store()
         .local_set(&format!("gone/{publisher}/{}", name.model), b"")?;
     Ok(Outcome::Ok)

@@ -23,3 +23,6 @@ pub const ALIASES_MAX: usize = 10_000;
 
 /// Bytes of the file of aliases: 4 MiB.
 pub const ALIASES_BYTES_MAX: u64 = 4 << 20;
+
+/// Points of one answer to the command line: an answer is a line of JSON.
+pub const POINTS_READ_MAX: usize = 10_000;

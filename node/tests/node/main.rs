@@ -1,6 +1,7 @@
 //! What a node promises, over real homes and real endpoints.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod collections;
 mod common;
 mod lan;
 #[path = "../../../quantize/tests/models/mod.rs"]
