@@ -5,7 +5,7 @@
 
 Prints JSON: resident and anonymous memory of `lode serve` before and with so many keep-alive connections, each of which was
 answered once; and the 50th and 99th percentile of reads of 4 KiB over one connection, alone and while curl downloads a file
-of 1 GiB again and again until it has so many GiB. Client and node share the machine.
+of 1 GiB again and again until it has so many GiB; those of nginx with the same file, where it is installed. Clients and server share the machine.
 """
 import argparse
 import http.client
@@ -60,19 +60,52 @@ def idle(port, pid, connections):
     return {"connections": connections, "before_mib": before, "with_mib": with_them}
 
 
-def reads(port, seconds):
+def reads(port, path, seconds):
     """Milliseconds of reads of 4 KiB, one after the other."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     took, end, at = [], time.monotonic() + seconds, 0
     while time.monotonic() < end:
         at = (at + 7_654_321) % (2**30 - 4096)
         start = time.perf_counter()
-        connection.request("GET", FILE, headers={"Range": f"bytes={at}-{at + 4095}"})
+        connection.request("GET", path, headers={"Range": f"bytes={at}-{at + 4095}"})
         body = connection.getresponse().read()
         took.append((time.perf_counter() - start) * 1000)
         assert len(body) == 4096
     took.sort()
     return {"reads": len(took), "p50_ms": took[len(took) // 2], "p99_ms": took[len(took) * 99 // 100]}
+
+
+def beside(port, path, seconds, gib):
+    """Reads alone, and while curl downloads the file again and again."""
+    reads(port, path, 1)
+    found = {"alone": reads(port, path, seconds)}
+    start = time.monotonic()
+    load = subprocess.Popen(["curl", "-sSf", *["-o", "/dev/null", f"http://127.0.0.1:{port}{path}"] * gib])
+    time.sleep(0.2)
+    rows = []
+    while load.poll() is None:
+        rows.append(reads(port, path, 1))
+    took = time.monotonic() - start
+    assert load.returncode == 0
+    rows.sort(key=lambda row: row["p99_ms"])
+    found["beside"] = rows[len(rows) // 2]
+    found["download"] = {"gib": gib, "gib_a_second": gib / took, "windows": len(rows)}
+    found["p99_ratio"] = found["beside"]["p99_ms"] / found["alone"]["p99_ms"]
+    return found
+
+
+def nginx(folder, port):
+    with open(os.path.join(folder, "nginx.conf"), "w") as out:
+        places = "".join(f"{kind}_temp_path {folder}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        out.write(f"daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 2; events {{}}\n"
+                  f"http {{ access_log off; sendfile on; tcp_nopush on; {places} server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n")
+    server = subprocess.Popen(["nginx", "-c", os.path.join(folder, "nginx.conf")])
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return server
+        except ConnectionRefusedError:
+            time.sleep(0.05)
 
 
 FILE = "/lode/v1/models/acme/big/main/files/big.bin"
@@ -89,7 +122,7 @@ def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tempfile.mkdtemp(prefix="lode-idle-", dir=asked.dir)
-    node = None
+    node = peer = None
     try:
         home, big = os.path.join(folder, "home"), os.path.join(folder, "big.bin")
         with open(big, "wb") as file:
@@ -98,28 +131,18 @@ def main():
                 file.write(number.to_bytes(8, "little") + block[8:])
         push = [asked.lode, "--home", home, "push", big, "acme/big"]
         subprocess.run(push, check=True, env={"LODE_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
-        os.remove(big)
         node, port = serve(asked.lode, home)
         found = {"idle": idle(port, node.pid, asked.connections)}
-        reads(port, 1)
-        found["alone"] = reads(port, asked.seconds)
-        url = f"http://127.0.0.1:{port}{FILE}"
-        times = asked.gib
-        start = time.monotonic()
-        load = subprocess.Popen(["curl", "-sSf", *["-o", "/dev/null", url] * times])
-        time.sleep(0.2)
-        beside = []
-        while load.poll() is None:
-            beside.append(reads(port, 1))
-        seconds = time.monotonic() - start
-        assert load.returncode == 0
-        beside.sort(key=lambda row: row["p99_ms"])
-        found["beside"] = beside[len(beside) // 2]
-        found["download"] = {"gib": times, "gib_a_second": times / seconds, "windows": len(beside)}
-        found["p99_ratio"] = found["beside"]["p99_ms"] / found["alone"]["p99_ms"]
+        found |= beside(port, FILE, asked.seconds, asked.gib)
         found["after_mib"] = memory(node.pid)
+        if shutil.which("nginx"):
+            peer = nginx(folder, 7174)
+            found["nginx"] = beside(7174, "/big.bin", asked.seconds, asked.gib)
         print(json.dumps(found, indent=1))
     finally:
+        if peer:
+            peer.terminate()
+            peer.wait()
         if node:
             node.send_signal(signal.SIGTERM)
             node.wait()

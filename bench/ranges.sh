@@ -10,8 +10,8 @@ work=${LODE_BENCH_DIR:-$(mktemp -d)}/ranges
 mkdir -p "$work"
 [ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
 [ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q --manifest-path bench/Cargo.toml
-lode=$PWD/target/release/lode
-bins=${CARGO_TARGET_DIR:-$PWD/bench/target}/release
+lode=${LODE:-$PWD/target/release/lode}
+bins=${LODE_BENCH_BINS:-${CARGO_TARGET_DIR:-$PWD/bench/target}/release}
 export LODE_OFFLINE=1
 trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
 "$bins/make-model" --size "${gib}GiB" --shards 1 "$work/model" >/dev/null
