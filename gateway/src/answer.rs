@@ -135,7 +135,11 @@ impl Problem {
             response.headers_mut().insert(RETRY_AFTER, after);
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            let scheme = HeaderValue::from_static("Bearer");
+            // Clients of registries know how to send a token as a password alone.
+            let scheme = HeaderValue::from_static(match dialect {
+                Dialect::Registry => "Basic realm=\"lode\"",
+                _ => "Bearer",
+            });
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
         response.headers_mut().extend(self.headers);

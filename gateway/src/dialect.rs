@@ -95,16 +95,22 @@ impl Dialect {
                 response
             }
             Self::Registry => {
-                let code = code.unwrap_or(match status {
-                    StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
-                    StatusCode::FORBIDDEN => "DENIED",
-                    StatusCode::NOT_FOUND => "NAME_UNKNOWN",
-                    StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
-                    StatusCode::METHOD_NOT_ALLOWED => "UNSUPPORTED",
-                    status if status.is_server_error() => "UNAVAILABLE",
+                let code = match (status, code) {
+                    (StatusCode::UNAUTHORIZED, _) => "UNAUTHORIZED",
+                    (_, Some(REPO_NOT_FOUND)) => "NAME_UNKNOWN",
+                    (_, Some(REVISION_NOT_FOUND)) => "MANIFEST_UNKNOWN",
+                    (_, Some(ENTRY_NOT_FOUND)) => "BLOB_UNKNOWN",
+                    (_, Some(code)) => code,
+                    (StatusCode::FORBIDDEN, _) => "DENIED",
+                    (StatusCode::NOT_FOUND, _) => "NAME_UNKNOWN",
+                    (StatusCode::TOO_MANY_REQUESTS, _) => "TOOMANYREQUESTS",
+                    (StatusCode::METHOD_NOT_ALLOWED, _) => "UNSUPPORTED",
+                    (StatusCode::RANGE_NOT_SATISFIABLE, _) => "RANGE_INVALID",
+                    (status, _) if status.is_server_error() => "UNAVAILABLE",
                     _ => "NAME_INVALID",
-                });
-                let error = json!({ "code": code, "message": failure.message });
+                };
+                let (message, detail) = (failure.message, failure.advice);
+                let error = json!({ "code": code, "message": message, "detail": detail });
                 answer::json(status, &json!({ "errors": [error] }))
             }
             Self::Qdrant => {

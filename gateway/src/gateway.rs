@@ -29,6 +29,7 @@ use crate::{
     limits::{BODY_IDLE_TIMEOUT, STORE_FIGURES_AGE_MAX},
     metrics::{Metrics, Page, write_fetched, write_status},
     native,
+    oci::{self, Registry},
     pace::Pace,
     patience::Patience,
     policy::Policy,
@@ -51,6 +52,7 @@ pub struct Gateway {
     metrics: Metrics,
     kept: Arc<Kept>,
     seal: Seal,
+    registry: Arc<Registry>,
     status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
     stopping: CancellationToken,
 }
@@ -69,9 +71,11 @@ impl Gateway {
         let routes = native::routes()
             .into_iter()
             .chain(hub::routes())
-            .chain(xet::cas::routes());
+            .chain(xet::cas::routes())
+            .chain(oci::routes());
         Self {
             routes: Routes::new(routes.collect()),
+            registry: Arc::new(Registry::new(Arc::clone(&backend), stopping.clone())),
             backend,
             policy,
             pace: Pace::new(),
@@ -111,6 +115,11 @@ impl Gateway {
     /// What addresses named a moment ago. Only scopes that read models hand it out.
     pub(crate) fn kept(&self) -> &Arc<Kept> {
         &self.kept
+    }
+
+    /// What a registry remembers and makes. Only scopes that read models hand it out.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Seals the addresses that take uploads.
@@ -185,6 +194,9 @@ impl Gateway {
         let (route, answer) = self.dispatch(door, request).await;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(dialect));
         response.headers_mut().insert(SERVER, SERVER_NAME);
+        if dialect == Dialect::Registry {
+            oci::mark(response.headers_mut());
+        }
         cors::mark(&self.policy, origin.as_ref(), response.headers_mut());
         drop(in_flight);
         let status = response.status().as_u16();

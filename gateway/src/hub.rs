@@ -5,11 +5,11 @@
 
 pub(crate) mod class;
 pub(crate) mod commit;
-mod files;
+pub(crate) mod files;
 mod info;
 mod page;
 mod refs;
-mod repo;
+pub(crate) mod repo;
 mod resolve;
 mod tree;
 mod whoami;

@@ -22,6 +22,7 @@ mod made;
 pub mod metrics;
 pub mod multipart;
 mod native;
+pub mod oci;
 mod openapi;
 mod pace;
 mod patience;

@@ -165,3 +165,33 @@ pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most bytes of a body that are read and thrown away after it was refused.
 pub const BODY_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Most characters of a registry's tag, as OCI's specification says.
+pub const OCI_TAG_CHARS_MAX: usize = 128;
+
+/// Most tags in one page of a list.
+pub const OCI_TAGS_MAX: usize = 1000;
+
+/// Most branches and tags whose variants a list of tags names too.
+pub const OCI_TAGS_REFS_MAX: usize = 64;
+
+/// Most files of one manifest. Registries' clients take manifests of up to 4 MiB.
+pub const OCI_LAYERS_MAX: usize = 4096;
+
+/// Bytes of what is remembered of manifests: their own, and where the blobs that they name come from.
+pub const OCI_KNOWN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most versions of a model that are looked through for a blob of which nothing is remembered.
+pub const OCI_VERSIONS_SEARCHED_MAX: usize = 256;
+
+/// Most versions whose manifests and variants are looked through for it.
+pub const OCI_MANIFESTS_SEARCHED_MAX: usize = 16;
+
+/// Variants that are made at once because clients of registries asked for them.
+pub const OCI_MADE_AT_ONCE: usize = 1;
+
+/// Most of them, with those that wait for their turn.
+pub const OCI_MAKING_MAX: usize = 16;
+
+/// How long a variant that could not be made is not tried again.
+pub const OCI_MAKING_RETRY: Duration = Duration::from_secs(30);

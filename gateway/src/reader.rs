@@ -35,6 +35,7 @@ use crate::{
     dialect::{REPO_NOT_FOUND, REVISION_NOT_FOUND},
     gateway::Gateway,
     kept::{Kept, Whose},
+    oci::Registry,
     route::Params,
     scope::Scope,
     stored::OpenFile,
@@ -63,6 +64,7 @@ pub struct Reader {
     /// Asks peers for what is not here; nothing where there are none.
     fetcher: Option<Fetcher>,
     kept: Arc<Kept>,
+    registry: Arc<Registry>,
 }
 
 /// A chunk or document that the caller may read.
@@ -146,6 +148,7 @@ impl Scope for Read {
             token: visitor.token().cloned(),
             fetcher: gateway.fetcher(),
             kept: Arc::clone(gateway.kept()),
+            registry: Arc::clone(gateway.registry()),
         })
     }
 }
@@ -210,6 +213,10 @@ impl Reader {
 
     pub(crate) fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// The models that the caller may read.
@@ -722,16 +729,33 @@ pub(crate) fn absent_version(rev: &str) -> Problem {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
-    use crate::published::{Held, Published};
+    use crate::{
+        control::{Backend, Run},
+        policy::Policy,
+        published::{Held, Published},
+    };
+    use lode_node::{EventSink, command::Command};
+    use tokio_util::sync::CancellationToken;
+
+    /// A home that takes no commands.
+    struct Idle(Reads);
+
+    impl Backend for Idle {
+        fn run(&self, _: Command, _: EventSink) -> Run<'_> {
+            unreachable!("no command is sent")
+        }
+
+        fn reads(&self) -> &Reads {
+            &self.0
+        }
+    }
 
     fn reader(home: &Published, caller: Caller) -> Reader {
-        Reader {
-            reads: Reads::new(home.store.clone()),
-            caller,
-            token: None,
-            fetcher: None,
-            kept: Arc::default(),
-        }
+        let backend = Arc::new(Idle(Reads::new(home.store.clone())));
+        let gateway = Gateway::new(backend, Policy::default(), CancellationToken::new());
+        let owner = Visitor::owner();
+        let reader = Read::admit(&Arc::new(gateway), &owner).unwrap();
+        Reader { caller, ..reader }
     }
 
     #[test]

@@ -40,6 +40,13 @@ impl OpenFile {
         &self.file
     }
 
+    /// Whether all of it is held here.
+    pub(crate) async fn is_held(&self) -> bool {
+        let (file, end) = (Arc::clone(&self.file), self.file.len());
+        let held = blocking(move || file.check_held(ByteRange { start: 0, end }));
+        held.await.is_ok()
+    }
+
     fn anew(&self) -> Self {
         let file = Arc::new(self.file.again());
         let remote = self.remote.as_ref();

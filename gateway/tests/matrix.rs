@@ -16,6 +16,7 @@ use guarded::{Guarded, SECRET};
 use lode_gateway::policy::Policy;
 use lode_node::tokens::Power;
 use lode_store::ChunkHash;
+use sha2::{Digest, Sha256};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,8 @@ impl Tokens {
 /// The path that a pattern stands for, about `model`.
 fn path(pattern: &str, model: &str) -> String {
     let hash = ChunkHash::of(SECRET).to_string();
+    let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(SECRET));
+    let digest = format!("sha256:{digest}");
     let fill = |segment: &str| {
         let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
             return segment.to_owned();
@@ -119,6 +122,8 @@ fn path(pattern: &str, model: &str) -> String {
             "rev" => "main",
             "path" => "a.txt",
             "hash" => &hash,
+            "reference" => "main",
+            "digest" => &digest,
             _ => "x",
         }
         .to_owned()

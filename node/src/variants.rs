@@ -27,7 +27,7 @@ use crate::command::{Failure, FailureKind};
 
 pub use blocks::Blocks;
 pub use lode_quantize::Recipe;
-pub use open::{Opener, VariantAt, VariantFileAt};
+pub use open::{Claimed, Opener, VariantAt, VariantFileAt};
 pub(crate) use open::{Variants, variants};
 pub(crate) use pull::{VariantPull, discard_temporary};
 pub use reader::VariantReader;

@@ -10,7 +10,7 @@ use crate::{answer::Problem, file::hex, limits::HUB_LINKS_MAX, reader::OpenVersi
 
 /// The files of a revision, sorted by path.
 #[derive(Debug, Clone)]
-pub(super) enum Files {
+pub(crate) enum Files {
     /// Those of a version.
     Stored {
         tree: Arc<Tree>,
@@ -28,18 +28,18 @@ type Made = (Arc<VariantAt>, Option<Arc<Tree>>);
 
 /// What is known of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Length in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Its tag: the SHA-256, or what stands for it, of a file of the LFS class; else the git SHA-1.
-    pub(super) etag: String,
+    pub(crate) etag: String,
     /// Whether it is of the LFS class.
-    pub(super) lfs: bool,
+    pub(crate) lfs: bool,
 }
 
 /// Where the bytes of a file come from.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The file of the version at this position.
     Stored(usize),
     /// The file of a variant at this position.
@@ -48,7 +48,7 @@ pub(super) enum Place {
 
 impl Files {
     /// The files of a version. Links are not followed yet.
-    pub(super) fn stored(version: &OpenVersion) -> Self {
+    pub(crate) fn stored(version: &OpenVersion) -> Self {
         Self::Stored {
             tree: Arc::clone(version.tree()),
             links: Arc::default(),
@@ -59,7 +59,7 @@ impl Files {
     ///
     /// # Errors
     /// 503 when a link is nowhere to be had.
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         &mut self,
         version: &OpenVersion,
         only: Option<usize>,
@@ -90,12 +90,12 @@ impl Files {
     }
 
     /// The files of a variant; `kept` are the same ones as somebody made and kept them.
-    pub(super) fn variant(at: Arc<VariantAt>, kept: Option<Arc<Tree>>) -> Self {
+    pub(crate) fn variant(at: Arc<VariantAt>, kept: Option<Arc<Tree>>) -> Self {
         Self::Variant(at, kept)
     }
 
     /// The file of each variant of the model, named by model and precision.
-    pub(super) fn gguf(model: &str, variants: Vec<Made>) -> Self {
+    pub(crate) fn gguf(model: &str, variants: Vec<Made>) -> Self {
         let mut named: Vec<(String, Made)> = variants
             .into_iter()
             .filter(|(at, _)| at.files.len() == 1)
@@ -106,7 +106,7 @@ impl Files {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Stored { tree, .. } => tree.files().len(),
             Self::Variant(at, _) => at.files.len(),
@@ -115,7 +115,7 @@ impl Files {
     }
 
     /// The path of one.
-    pub(super) fn path(&self, at: usize) -> &str {
+    pub(crate) fn path(&self, at: usize) -> &str {
         match self {
             Self::Stored { tree, .. } => &tree.files()[at].path,
             Self::Variant(variant, _) => &variant.files[at].path,
@@ -124,13 +124,13 @@ impl Files {
     }
 
     /// The position of the file with this path.
-    pub(super) fn find(&self, path: &str) -> Option<usize> {
+    pub(crate) fn find(&self, path: &str) -> Option<usize> {
         let at = self.partition(|found| found < path);
         (at < self.len() && self.path(at) == path).then_some(at)
     }
 
     /// The first file whose path is not `before`; all that are come first.
-    pub(super) fn partition(&self, before: impl Fn(&str) -> bool) -> usize {
+    pub(crate) fn partition(&self, before: impl Fn(&str) -> bool) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -143,7 +143,7 @@ impl Files {
     }
 
     /// What is known of one; nothing of a link that leads nowhere.
-    pub(super) fn entry(&self, at: usize) -> Option<Entry> {
+    pub(crate) fn entry(&self, at: usize) -> Option<Entry> {
         match self {
             Self::Stored { tree, .. } => {
                 let Place::Stored(target) = self.place(at)? else {
@@ -160,7 +160,7 @@ impl Files {
     }
 
     /// Where the bytes of one come from; nothing for a link that leads nowhere.
-    pub(super) fn place(&self, at: usize) -> Option<Place> {
+    pub(crate) fn place(&self, at: usize) -> Option<Place> {
         let of_variant = |variant: &Arc<VariantAt>, at: usize| {
             let same = variant.files[at].same_as(&variant.tree);
             let stored = same.and_then(|file| position(&variant.tree, &file.path));

@@ -23,7 +23,7 @@ use crate::{
 /// What ends the name of a repository of GGUF files.
 const GGUF_SUFFIX: &str = "-GGUF";
 /// What stands between a revision and a variant of it.
-const VARIANT_SEPARATOR: &str = "--";
+pub(crate) const VARIANT_SEPARATOR: &str = "--";
 /// The branch that stands for a repository.
 const MAIN: &str = "main";
 
@@ -300,7 +300,7 @@ impl Revision {
 }
 
 /// The branch that stands for a repository: `main`, or the only one.
-fn head(refs: &[RefAt]) -> Option<&RefAt> {
+pub(crate) fn head(refs: &[RefAt]) -> Option<&RefAt> {
     let mut branches = refs.iter().filter(|at| at.kind == RefKind::Branch);
     let main = branches.clone().find(|at| at.name == MAIN);
     main.or_else(|| branches.next().filter(|_| branches.next().is_none()))
@@ -320,7 +320,7 @@ pub(super) fn title(version: &OpenVersion) -> (String, String) {
 }
 
 /// How a model is written that an address names in another case.
-fn spelling(model: &OpenModel, publisher: &str, name: &str) -> Option<(String, String)> {
+pub(crate) fn spelling(model: &OpenModel, publisher: &str, name: &str) -> Option<(String, String)> {
     let at = model.at();
     let alias = at.alias.clone().unwrap_or_else(|| at.publisher.to_hex());
     let same = alias.eq_ignore_ascii_case(publisher) && at.model.eq_ignore_ascii_case(name);
@@ -328,7 +328,7 @@ fn spelling(model: &OpenModel, publisher: &str, name: &str) -> Option<(String, S
 }
 
 /// The base and the suffix, as it is written, of a repository of GGUF files.
-fn split_gguf(name: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_gguf(name: &str) -> Option<(&str, &str)> {
     let at = name.len().checked_sub(GGUF_SUFFIX.len())?;
     let (base, suffix) = name.split_at_checked(at)?;
     (!base.is_empty() && suffix.eq_ignore_ascii_case(GGUF_SUFFIX)).then_some((base, suffix))

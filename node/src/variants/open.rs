@@ -7,11 +7,11 @@ use lode_quantize::{
     variant::{FileBytes, Layouts, VariantFile, wanted},
 };
 use lode_store::{
-    TreeId,
+    TreeId, VersionId,
     cut::TENSORS_1,
     tree::{File, Mode, Tree},
 };
-use lode_tensors::{ByteRange, Format};
+use lode_tensors::{ByteRange, Format, Header};
 
 use super::{VariantId, kept, limits, reader::VariantReader};
 use crate::{
@@ -146,6 +146,15 @@ fn tensors(file: &VariantFileAt) -> Option<FileTensors> {
         format,
         tensors: tensors.collect(),
     })
+}
+
+/// A variant that somebody made whole and kept.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The version that it is kept as.
+    pub version: VersionId,
+    /// Its files; nothing when the documents are not here.
+    pub tree: Option<Arc<Tree>>,
 }
 
 /// Opens variants of one version for readers.
@@ -388,21 +397,48 @@ impl Opener {
     /// # Errors
     /// The store cannot be read.
     pub async fn kept(&self, recipe: Recipe) -> Result<Option<Arc<Tree>>, Failure> {
+        Ok(self.claimed(recipe).await?.and_then(|claimed| claimed.tree))
+    }
+
+    /// What is claimed to be the variant, by this home or by the publisher. A claim that names something else
+    /// is left aside.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn claimed(&self, recipe: Recipe) -> Result<Option<Claimed>, Failure> {
         let (reads, of) = (self.reads.clone(), self.of.clone());
         blocking(move || {
             let (store, base) = (reads.store(), &of.version);
-            let claims = kept::claims(store, &of.publisher, &of.model, base, &recipe);
-            let Some(id) = claims?.version() else {
+            let claims = kept::claims(store, &of.publisher, &of.model, base, &recipe)?;
+            let Some(version) = claims.version() else {
                 return Ok(None);
             };
-            let tree = reads.version(id).and_then(|kept| reads.tree(kept.doc.tree));
+            let tree = reads.version(version).and_then(|kept| {
+                let is_it = kept::made_from(&kept) == Some((*base, recipe));
+                is_it.then(|| reads.tree(kept.doc.tree)).transpose()
+            });
             match tree {
-                Ok(tree) => Ok(Some(tree)),
-                Err(ReadError::NotHeld { .. }) => Ok(None),
+                Ok(None) => Ok(None),
+                Ok(tree) => Ok(Some(Claimed { version, tree })),
+                Err(ReadError::NotHeld { .. }) => Ok(Some(Claimed {
+                    version,
+                    tree: None,
+                })),
                 Err(error) => Err(error.into()),
             }
         })
         .await
+    }
+
+    /// The header of a file of the version; nothing of one that has none.
+    ///
+    /// # Errors
+    /// It is nowhere to be had.
+    pub async fn stored_header(&self, at: usize) -> Result<Option<Header>, Failure> {
+        match self.header(at).await? {
+            Content::Tensors { header, .. } => Ok(Some(header)),
+            _ => Ok(None),
+        }
     }
 
     /// Opens a file of a variant for one reader.

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use lode_quantize::{Gathered, MakeError, SourceRange, VirtualFile};
-use lode_tensors::ByteRange;
+use lode_tensors::{ByteRange, Header};
 use rayon::prelude::*;
 
 use super::{
@@ -87,8 +87,20 @@ impl VariantReader {
         self.len() == 0
     }
 
+    /// Its header, and the bytes of it. What is not held comes from peers.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn header(self: &Arc<Self>) -> Result<(Header, Vec<u8>), Failure> {
+        let (start, end) = (0, self.header_len());
+        let bytes = self.make(ByteRange { start, end }).await?;
+        let header = lode_tensors::parse(&bytes, self.len())
+            .map_err(|error| Failure::failed(format!("a made header is refused: {error}")))?;
+        Ok((header, bytes.to_vec()))
+    }
+
     /// Bytes before its first tensor; all of it without any.
-    pub(super) fn header_len(&self) -> u64 {
+    fn header_len(&self) -> u64 {
         let tensors = self.made().map_or(&[][..], |made| made.tensors());
         let starts = tensors.iter().map(|tensor| tensor.range.start);
         starts.min().unwrap_or_else(|| self.len())

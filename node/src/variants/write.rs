@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use lode_store::download::{MadeFile, Written};
-use lode_tensors::{ByteRange, Cut, Header, Tensor};
+use lode_tensors::{ByteRange, Cut, Tensor};
 
-use super::{Opener, VariantAt, VariantReader, limits::WRITE_BYTES, open::blocking};
+use super::{Opener, VariantAt, limits::WRITE_BYTES, open::blocking};
 use crate::{EventSink, Node, command::Failure};
 
 /// Where files go, and who is told.
@@ -55,7 +55,7 @@ impl Writer {
         choose: &mut (dyn FnMut(&Tensor) -> Result<Option<Cut>, Failure> + Send),
     ) -> Result<Option<Part>, Failure> {
         let reader = Arc::new(self.opener.reader(&self.at, file).await?);
-        let (header, bytes) = header(&reader).await?;
+        let (header, bytes) = reader.header().await?;
         let mut chosen = Vec::new();
         for (at, tensor) in header.tensors.iter().enumerate() {
             chosen.extend(choose(tensor)?.map(|cut| (at, cut)));
@@ -156,13 +156,4 @@ fn in_steps(range: ByteRange) -> impl Iterator<Item = ByteRange> {
         start = end;
         (!step.is_empty()).then_some(step)
     })
-}
-
-/// The header of a file of a variant, and its bytes.
-async fn header(reader: &Arc<VariantReader>) -> Result<(Header, Vec<u8>), Failure> {
-    let (start, end) = (0, reader.header_len());
-    let bytes = reader.make(ByteRange { start, end }).await?;
-    let header = lode_tensors::parse(&bytes, reader.len())
-        .map_err(|error| Failure::failed(format!("a made header is refused: {error}")))?;
-    Ok((header, bytes.to_vec()))
 }

@@ -72,6 +72,18 @@ impl Published {
         parents: &[VersionId],
         refs: &[&str],
     ) -> VersionId {
+        self.push_linked(model, files, parents, refs, Links::default())
+    }
+
+    /// The same, of a version that says what it was made from.
+    pub(crate) fn push_linked(
+        &mut self,
+        model: &str,
+        files: &[(&str, Held, &[u8])],
+        parents: &[VersionId],
+        refs: &[&str],
+        links: Links,
+    ) -> VersionId {
         let files = files
             .iter()
             .map(|(path, held, bytes)| self.file(path, *held, bytes))
@@ -87,7 +99,7 @@ impl Published {
             author: Some("tester".to_owned()),
             time: self.time,
             message: "a message".to_owned(),
-            links: Links::default(),
+            links,
         })
         .unwrap();
         self.store
