@@ -269,6 +269,10 @@ impl State {
 
     /// Appends a point to the live part.
     pub(crate) fn push(&mut self, point: StoredPoint) {
+        // what was worked out of the dead rows is about fewer rows
+        if self.live_dead.alive.get().is_some() {
+            self.live_dead = Arc::new(Dead::clone(&self.live_dead));
+        }
         let config = Arc::clone(&self.config);
         Arc::make_mut(&mut self.live).push(point, &config.vectors);
     }

@@ -154,6 +154,8 @@ fn condition(value: &Value, budget: &mut Budget, depth: usize) -> Result<Conditi
         {
             Ok(Condition::Filter(Box::new(read(map, budget, depth + 1)?)))
         }
+        // a filter without a clause, as clients write one
+        None if map.is_empty() => Ok(Condition::Filter(Box::default())),
         Some((other, _)) => Err(wrong(format!("unknown condition {:?}", short(other)))),
         None => Err(wrong("a condition without a key")),
     }
@@ -512,6 +514,13 @@ mod tests {
         let text = |len: usize| json!({"must": {"key": "k", "match": {"text": "x".repeat(len)}}});
         assert!(Filter::from_json(&text(FILTER_TEXT_BYTES_MAX)).is_ok());
         assert!(Filter::from_json(&text(FILTER_TEXT_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn a_filter_without_a_clause_is_a_condition_that_holds() {
+        let filter = Filter::from_json(&json!({"must": [{}]})).unwrap();
+        assert_eq!(filter, Filter::of(Condition::Filter(Box::default())));
+        assert_eq!(Filter::from_json(&filter.to_json()), Ok(filter));
     }
 
     #[test]

@@ -426,3 +426,26 @@ fn a_change_of_more_points_than_fit_at_once_is_done_in_steps() {
         "one step"
     );
 }
+
+#[test]
+fn a_new_point_is_found_whatever_was_deleted_and_searched_before() {
+    let disk = SimDisk::new(1);
+    let collection = create(&disk);
+    let vector = [1.0, 0.0, 0.0, 0.0];
+    let found = || {
+        let request = SearchRequest::nearest(vector.to_vec(), 10);
+        let found = collection.view().search(&request, &mut Report::default());
+        let mut ids: Vec<PointId> = found.unwrap().iter().map(|point| point.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    for id in [1, 2] {
+        collection.apply(upsert(id, &vector, &json!({}))).unwrap();
+    }
+    collection
+        .apply(Operation::Delete(Selection::id(1)))
+        .unwrap();
+    assert_eq!(found(), [2.into()]);
+    collection.apply(upsert(3, &vector, &json!({}))).unwrap();
+    assert_eq!(found(), [2.into(), 3.into()]);
+}
