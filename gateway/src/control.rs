@@ -22,6 +22,7 @@ use hyper::{
 };
 use lode_node::{
     EventSink, Node,
+    collections::Collections,
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
     fetch::Fetcher,
     read::Reads,
@@ -74,6 +75,11 @@ pub trait Backend: Send + Sync + 'static {
     fn uploads(&self) -> Option<Uploads> {
         None
     }
+
+    /// The collections of the home; nothing where there can be none.
+    fn collections(&self) -> Option<Collections> {
+        None
+    }
 }
 
 impl Backend for Node {
@@ -96,6 +102,10 @@ impl Backend for Node {
     fn uploads(&self) -> Option<Uploads> {
         Some(Self::uploads(self))
     }
+
+    fn collections(&self) -> Option<Collections> {
+        Some(Self::collections(self))
+    }
 }
 
 impl<B: Backend> Backend for Arc<B> {
@@ -117,6 +127,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn uploads(&self) -> Option<Uploads> {
         self.as_ref().uploads()
+    }
+
+    fn collections(&self) -> Option<Collections> {
+        self.as_ref().collections()
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
     pace::Pace,
     patience::Patience,
     policy::Policy,
+    qdrant,
     route::{Request, Routes},
     target::Target,
     visitor::Visitor,
@@ -72,7 +73,8 @@ impl Gateway {
             .into_iter()
             .chain(hub::routes())
             .chain(xet::cas::routes())
-            .chain(oci::routes());
+            .chain(oci::routes())
+            .chain(qdrant::routes());
         Self {
             routes: Routes::new(routes.collect()),
             registry: Arc::new(Registry::new(Arc::clone(&backend), stopping.clone())),

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod collections;
 pub mod condition;
 pub mod content;
 pub mod control;
@@ -28,6 +29,7 @@ mod pace;
 mod patience;
 mod place;
 pub mod policy;
+pub mod qdrant;
 pub mod range;
 pub mod reader;
 pub mod route;

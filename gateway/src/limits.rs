@@ -195,3 +195,36 @@ pub const OCI_MAKING_MAX: usize = 16;
 
 /// How long a variant that could not be made is not tried again.
 pub const OCI_MAKING_RETRY: Duration = Duration::from_secs(30);
+
+/// Longest body of a request in Qdrant's dialect, in bytes: 32 MiB, as Qdrant has it.
+pub const QDRANT_BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Most bytes of such a body that are read and thrown away after it was refused: 128 MiB.
+pub const QDRANT_UNREAD_BYTES_MAX: usize = 128 << 20;
+
+/// Memory for such bodies, and what they become, all together: 512 MiB.
+pub const QDRANT_ROOM_BYTES: usize = 512 << 20;
+
+/// Memory that the values of one such body may take when they are not points: 64 MiB.
+pub const QDRANT_VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// Memory that the payload of one point may take while it is read: 64 MiB.
+pub const QDRANT_PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+/// Queries of one request in Qdrant's dialect, prefetches among them.
+pub const QDRANT_QUERIES_MAX: usize = 256;
+
+/// Prefetches inside one another.
+pub const QDRANT_PREFETCH_DEPTH_MAX: usize = 8;
+
+/// Changes of one batch in Qdrant's dialect.
+pub const QDRANT_CHANGES_MAX: usize = 1024;
+
+/// Examples of one recommendation.
+pub const QDRANT_EXAMPLES_MAX: usize = 1024;
+
+/// Candidates among which diverse ones are chosen: each is compared with each.
+pub const QDRANT_MMR_CANDIDATES_MAX: usize = 4096;
+
+/// Bytes of the points of one answer in Qdrant's dialect, with payloads and vectors: 64 MiB.
+pub const QDRANT_ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -15,6 +15,7 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use lode_node::{
+    collections::Collections,
     command::{Failure, FailureKind},
     fetch::{Fetcher, Of},
     read::{ChunkSource, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
@@ -63,6 +64,7 @@ pub struct Reader {
     token: Option<Arc<Token>>,
     /// Asks peers for what is not here; nothing where there are none.
     fetcher: Option<Fetcher>,
+    pub(crate) collections: Option<Collections>,
     kept: Arc<Kept>,
     registry: Arc<Registry>,
 }
@@ -147,6 +149,7 @@ impl Scope for Read {
             caller: visitor.reads()?,
             token: visitor.token().cloned(),
             fetcher: gateway.fetcher(),
+            collections: gateway.backend().collections(),
             kept: Arc::clone(gateway.kept()),
             registry: Arc::clone(gateway.registry()),
         })

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     answer::{Answer, Problem, json, plain},
     control::PROGRAM,
+    qdrant,
     route::Request,
     scope::{Desk, Lobby},
 };
@@ -14,6 +15,10 @@ use crate::{
 /// `GET /`
 pub(super) async fn root(_: Lobby, _: Request) -> Answer {
     let about = json!({
+        // what clients of Qdrant compare with theirs: the interface that is spoken on /collections
+        "title": "lode, which speaks Qdrant's REST interface",
+        "version": qdrant::VERSION,
+        "commit": null,
         "name": "lode",
         "program": PROGRAM,
         "models": "/lode/v1/models",

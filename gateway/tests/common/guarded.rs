@@ -1,8 +1,9 @@
-//! A node over HTTP with a private model, a public one, and tokens.
+//! A node over HTTP with a private model, a public one, private collections, and tokens.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use lode_gateway::{Running, ServeOptions, gateway::Gateway, policy::Policy, serve, tls::Tls};
+use lode_index::{CollectionConfig, Dim, Dtype, Metric, VectorParams};
 use lode_node::{
     NetworkOptions, Node, NodeOptions,
     tokens::{NewToken, Power, models::ModelsGlob},
@@ -44,6 +45,16 @@ impl Guarded {
             ..NodeOptions::default()
         };
         let node = Node::open(&folder.path().join("home"), options).unwrap();
+        // the home's own publisher is another than the one of the models
+        let params = VectorParams {
+            dim: Dim::new(2).unwrap(),
+            metric: Metric::Dot,
+            dtype: Dtype::F32,
+        };
+        for name in ["mine/hidden", "mine/other"] {
+            let config = CollectionConfig::single(params);
+            node.collections().create(name, config, false).unwrap();
+        }
         let options = ServeOptions {
             http: Some("127.0.0.1:0".parse().unwrap()),
             socket: folder.path().join("control.sock"),
