@@ -13,12 +13,13 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import gguf
 import numpy
 from safetensors.numpy import save_file
 
-from harness import Home, main, test
+from harness import LODE, Home, main, test
 
 VENVS = pathlib.Path(sys.argv[2]).resolve()
 HERE = pathlib.Path(__file__).resolve().parent
@@ -218,6 +219,94 @@ def what_no_peer_has_now_is_asked_for_again_and_never_missing(work):
     assert status == 503 and headers["Retry-After"] and not headers["X-Error-Code"], (status, headers)
     status, headers, _ = stage.ask("HEAD", path)
     assert status == 200, "a head needs no peer"
+
+
+class Through:
+    """A node that holds a public model, and one that knows no peer and takes what it lacks from there as from another hub."""
+
+    def __init__(self, work, source):
+        self.far, self.near = Home(work / "far"), Home(work / "near")
+        self.far.lode("push", source, "acme/tiny", "--public")
+        self.commit = self.far.json("show", "acme/tiny")["version"][:40]
+        self.far.serve()
+        self.url = f"http://{self.far.address}"
+
+
+def download_of(version):
+    def check(work):
+        python = VENVS / f"hub-{version}/bin/python"
+        if not python.exists():
+            return f"no {python}: run scripts/setup"
+        source = tiny(work / "tiny")
+        through = Through(work, source)
+        through.near.serve("--upstream", through.url, "--upstream-private")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment |= {
+            "HF_ENDPOINT": f"http://{through.near.address}", "HF_HOME": str(work / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        program = (
+            "import pathlib, sys; from huggingface_hub import snapshot_download;"
+            "print(pathlib.Path(snapshot_download('acme/tiny')))"
+        )
+        done = subprocess.run([python, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        folder = pathlib.Path(done.stdout.strip())
+        assert folder.name == through.commit, folder
+        for path in (path for path in source.rglob("*") if path.is_file()):
+            assert (folder / path.relative_to(source)).read_bytes() == path.read_bytes(), path
+        # All of it is here now, under the commit of the other hub, and needs that no more.
+        through.far.process.send_signal(signal.SIGTERM)
+        through.far.process.wait(timeout=30)
+        rows = through.near.json("ls", f"hf:acme/tiny@{through.commit}")["files"]
+        assert sum(row["size"] for row in rows) == sum(row["size_held"] for row in rows) > 11 << 20
+        through.near.lode("verify", f"hf:acme/tiny@{through.commit}")
+
+    check.__name__ = f"huggingface_hub_{version}_downloads_through_a_node_what_only_another_hub_has"
+    return check
+
+
+for version in VERSIONS:
+    test(download_of(version))
+
+
+@test
+def a_pull_from_another_hub_that_is_killed_goes_on_where_it_was(work):
+    source = work / "large"
+    source.mkdir()
+    generator = random.Random(3)
+    (source / "model.bin").write_bytes(b"".join(generator.randbytes(100 << 20) for _ in range(4)))
+    through = Through(work, source)
+    command = [LODE, "pull", "hf:acme/tiny", "--upstream", through.url, "--upstream-private"]
+    pulling = subprocess.Popen(command, env=through.near.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        parts = [part.stat().st_size for part in (work / "near" / "origins").glob("*/0")]
+        if parts and parts[0] > 50 << 20:
+            break
+        assert pulling.poll() is None and time.monotonic() < deadline, "the pull ended before it could be killed"
+        time.sleep(0.005)
+    pulling.kill()
+    pulling.wait()
+    left = next((work / "near" / "origins").glob("*/0")).stat().st_size
+    assert left < 400 << 20, "it was killed too late"
+    sent = lambda: sum(
+        float(line.split()[-1])
+        for line in http_get(through.far.address, "/metrics").splitlines()
+        if line.startswith("lode_http_response_bytes_total") and "resolve" in line
+    )
+    before = sent()
+    to = work / "copy"
+    through.near.lode(*command[1:], "--to", to)
+    assert (to / "model.bin").read_bytes() == (source / "model.bin").read_bytes()
+    asked = sent() - before
+    assert 0 < asked <= (400 << 20) - left + (1 << 20), (asked, left)
+
+
+def http_get(address, path):
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request("GET", path)
+    return connection.getresponse().read().decode()
 
 
 main(sys.argv[3:])

@@ -42,9 +42,9 @@ class Home:
     def json(self, *arguments):
         return json.loads(self.lode("--json", *arguments).splitlines()[-1])
 
-    def serve(self):
+    def serve(self, *options):
         log = open(self.folder.parent / f"{self.folder.name}.log", "ab")
-        command = [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
+        command = [LODE, "serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0", *options]
         self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         RUNNING.append(self.process)
         deadline = time.monotonic() + 30

@@ -165,6 +165,7 @@ fn pull_of(pull: PullArgs, cwd: &Path) -> Result<Pull, Failure> {
         force: pull.force,
         dry_run: pull.dry_run,
         no_lan: pull.no_lan,
+        upstream: pull.upstream.named(cwd).map(Box::new),
     })
 }
 

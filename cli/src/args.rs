@@ -321,6 +321,34 @@ pub(crate) struct PullArgs {
     /// Take no bytes over plain TCP, from peers on private addresses either
     #[arg(long)]
     pub(crate) no_lan: bool,
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamArgs,
+}
+
+/// Another hub.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Another hub")]
+pub(crate) struct UpstreamArgs {
+    /// Address of a Hub-compatible server to take models from [example: https://huggingface.co]
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
+    /// File with the token to show it
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub(crate) upstream_token_file: Option<PathBuf>,
+    /// Let it, and where it redirects to, be in a private network or on this machine
+    #[arg(long, requires = "upstream")]
+    pub(crate) upstream_private: bool,
+}
+
+impl UpstreamArgs {
+    /// The hub that is named, if one is; a relative path of its token is taken from `cwd`.
+    pub(crate) fn named(self, cwd: &std::path::Path) -> Option<lode_node::origin::Upstream> {
+        Some(lode_node::origin::Upstream {
+            url: self.upstream?,
+            token_file: self.upstream_token_file.map(|path| cwd.join(path)),
+            private: self.upstream_private,
+        })
+    }
 }
 
 /// `lode variant`.
@@ -468,6 +496,8 @@ pub(crate) struct ServeArgs {
     /// Most bytes on disk; what was pulled leaves, least recently used first [example: 500GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamArgs,
 }
 
 /// Who is let in over HTTP.

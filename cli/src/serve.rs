@@ -32,8 +32,10 @@ pub(crate) async fn serve(
                 .advise("unset LODE_OFFLINE, or leave --relay out"),
         );
     }
+    let cwd = std::env::current_dir().map_err(|e| failed("cannot tell the current folder", &e))?;
     let options = NodeOptions {
         disk_max: args.max_size,
+        upstream: args.upstream.clone().named(&cwd),
         network: NetworkOptions {
             relays: args.relay.clone(),
             listen: args.listen,
@@ -70,6 +72,13 @@ async fn introduce(
     screen: &Screen,
 ) -> Result<(), Failure> {
     served.node.network().await?;
+    if let Some(upstream) = served.node.origins().upstream() {
+        served.node.origins().check()?;
+        screen.note(&format!(
+            "hub    {}, for what neither this home nor a peer has",
+            upstream.url
+        ));
+    }
     let outcome = served
         .node
         .run(Command::Status, EventSink::discard())

@@ -25,6 +25,7 @@ use lode_node::{
     collections::Collections,
     command::{Command, Event, Failure, FailureKind, Outcome, Reply},
     fetch::Fetcher,
+    origin::Origins,
     read::Reads,
     tokens::Tokens,
     upload::Uploads,
@@ -66,6 +67,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Models of other hubs; nothing where none is asked.
+    fn origins(&self) -> Option<Origins> {
+        None
+    }
+
     /// The tokens of the home; nothing where there can be none.
     fn tokens(&self) -> Option<&Tokens> {
         None
@@ -95,6 +101,10 @@ impl Backend for Node {
         Some(Self::fetcher(self))
     }
 
+    fn origins(&self) -> Option<Origins> {
+        Some(Self::origins(self))
+    }
+
     fn tokens(&self) -> Option<&Tokens> {
         Some(Self::tokens(self))
     }
@@ -119,6 +129,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn fetcher(&self) -> Option<Fetcher> {
         self.as_ref().fetcher()
+    }
+
+    fn origins(&self) -> Option<Origins> {
+        self.as_ref().origins()
     }
 
     fn tokens(&self) -> Option<&Tokens> {

@@ -13,6 +13,7 @@ use lode_node::{
     EventSink,
     command::{Command, Outcome, Status},
     fetch::Fetcher,
+    origin::Origins,
     read::Reads,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use crate::{
     intake::Seal,
     kept::Kept,
     limits::{BODY_IDLE_TIMEOUT, STORE_FIGURES_AGE_MAX},
-    metrics::{Metrics, Page, write_fetched, write_status},
+    metrics::{Metrics, Page, write_fetched, write_origins, write_status},
     native,
     oci::{self, Registry},
     pace::Pace,
@@ -114,6 +115,11 @@ impl Gateway {
         self.backend.fetcher()
     }
 
+    /// What asks another hub for what nobody else has.
+    pub(crate) fn origins(&self) -> Option<Origins> {
+        self.backend.origins()
+    }
+
     /// What addresses named a moment ago. Only scopes that read models hand it out.
     pub(crate) fn kept(&self) -> &Arc<Kept> {
         &self.kept
@@ -151,6 +157,9 @@ impl Gateway {
         self.metrics.write(&mut page);
         if let Some(fetcher) = self.fetcher() {
             write_fetched(&mut page, &fetcher.figures());
+        }
+        if let Some(origins) = self.origins() {
+            write_origins(&mut page, &origins.figures());
         }
         if let Some(status) = self.status().await {
             write_status(&mut page, &status);

@@ -39,6 +39,7 @@ mod stall;
 pub mod stored;
 pub mod target;
 pub mod tls;
+mod upstream;
 pub mod visitor;
 pub mod writer;
 pub mod xet;

@@ -228,3 +228,7 @@ pub const QDRANT_MMR_CANDIDATES_MAX: usize = 4096;
 
 /// Bytes of the points of one answer in Qdrant's dialect, with payloads and vectors: 64 MiB.
 pub const QDRANT_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How long a client waits for the first bytes of a file of another hub before the head of the answer is sent: after it,
+/// a failure can only cut the body.
+pub const UPSTREAM_FIRST_WAIT: Duration = Duration::from_secs(4);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lode_node::{command::Status, fetch::Figures};
+use lode_node::{command::Status, fetch::Figures, origin::Figures as OriginFigures};
 
 /// Counts of one route, method and class of status.
 #[derive(Debug, Default)]
@@ -187,6 +187,35 @@ pub fn write_status(page: &mut Page, status: &Status) {
         sent,
     );
     page.gauge("lode_jobs", "Commands under way.", status.jobs.len());
+}
+
+/// Writes what was asked of other hubs.
+pub fn write_origins(page: &mut Page, figures: &OriginFigures) {
+    page.counter(
+        "lode_upstream_requests_total",
+        "Requests sent to other hubs.",
+        figures.requests,
+    );
+    page.counter(
+        "lode_upstream_bytes_total",
+        "Bytes that other hubs sent.",
+        figures.bytes,
+    );
+    page.counter(
+        "lode_upstream_peer_bytes_total",
+        "Bytes of other hubs' files that peers sent instead.",
+        figures.from_peers,
+    );
+    page.counter(
+        "lode_upstream_files_total",
+        "Files of other hubs whose hash held.",
+        figures.files,
+    );
+    page.counter(
+        "lode_upstream_wrong_total",
+        "Files of other hubs whose hash did not hold.",
+        figures.wrong,
+    );
 }
 
 /// Writes what was fetched from peers for readers.

@@ -18,6 +18,7 @@ use lode_node::{
     collections::Collections,
     command::{Failure, FailureKind},
     fetch::{Fetcher, Of},
+    origin::{self, Origin, Origins},
     read::{ChunkSource, FindError, Layout, ModelAt, ReadError, Reads, RefAt},
     tokens::Token,
     variants::{self, Opener, VariantAt},
@@ -40,6 +41,7 @@ use crate::{
     route::Params,
     scope::Scope,
     stored::OpenFile,
+    upstream,
     visitor::Visitor,
 };
 
@@ -65,6 +67,8 @@ pub struct Reader {
     /// Asks peers for what is not here; nothing where there are none.
     fetcher: Option<Fetcher>,
     pub(crate) collections: Option<Collections>,
+    /// Asks another hub for what nobody else has; nothing where there is no node.
+    origins: Option<Origins>,
     kept: Arc<Kept>,
     registry: Arc<Registry>,
 }
@@ -137,6 +141,8 @@ pub struct OpenVersion {
     fork: Vec<VersionId>,
     /// The variant of it that is asked for.
     variant: Option<Arc<VariantAt>>,
+    /// The commit of another hub that it will be, before all of its files are here.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Scope for Read {
@@ -150,6 +156,7 @@ impl Scope for Read {
             token: visitor.token().cloned(),
             fetcher: gateway.fetcher(),
             collections: gateway.backend().collections(),
+            origins: gateway.origins(),
             kept: Arc::clone(gateway.kept()),
             registry: Arc::clone(gateway.registry()),
         })
@@ -208,6 +215,10 @@ impl Reader {
             (_, Some(token)) => Whose::Token(token.id),
             (_, None) => Whose::Anyone,
         }
+    }
+
+    pub(crate) fn origins(&self) -> Option<&Origins> {
+        self.origins.as_ref()
     }
 
     pub(crate) fn reads(&self) -> &Reads {
@@ -296,6 +307,20 @@ impl Reader {
             true => self.find_model(&asked).await,
             false => Ok(None),
         }
+    }
+
+    /// The version of this rev that is here, or what to say if nobody else has it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn version_here(
+        &self,
+        publisher: &str,
+        model: &str,
+        rev: &str,
+    ) -> Result<Result<OpenVersion, Problem>, Problem> {
+        self.find_version(&Asked::named(publisher, model, Some(rev)))
+            .await
     }
 
     /// The version that the first of `revs` names which names one: here if one of them does, else at peers.
@@ -442,7 +467,11 @@ impl Reader {
 
     /// The model, when the caller may read it, or this version of it. Every read of a model comes
     /// through here.
-    fn admit(&self, at: ModelAt, root: Option<VersionId>) -> Result<Option<OpenModel>, ReadError> {
+    pub(crate) fn admit(
+        &self,
+        at: ModelAt,
+        root: Option<VersionId>,
+    ) -> Result<Option<OpenModel>, ReadError> {
         let (publisher, model) = (&at.publisher, &at.model);
         let granted = access::grant(
             &self.reads,
@@ -495,6 +524,7 @@ impl Reader {
             tree,
             fork,
             variant: None,
+            origin: None,
         }))
     }
 }
@@ -560,6 +590,56 @@ impl OpenModel {
 }
 
 impl OpenVersion {
+    /// A commit of another hub whose files are not all here.
+    ///
+    /// # Errors
+    /// Its list makes no tree.
+    pub(crate) fn pending(model: OpenModel, origin: Arc<Origin>) -> Result<Self, Problem> {
+        let (version, tree) = upstream::provisional(&origin)?;
+        Ok(Self {
+            model,
+            version,
+            tree: Arc::new(tree),
+            fork: Vec::new(),
+            variant: None,
+            origin: Some(origin),
+        })
+    }
+
+    /// The commit of another hub that it will be, if not all of its files are here.
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref()
+    }
+
+    /// The commit of another hub that it is.
+    pub fn origin_commit(&self) -> Option<String> {
+        origin::commit(self.doc()).map(|commit| commit.to_string())
+    }
+
+    /// Whether it is a version already, of which something can be made.
+    ///
+    /// # Errors
+    /// 503 when it will be one once all of its files are here.
+    pub(crate) fn all_here(&self) -> Result<(), Problem> {
+        match self.origin.is_some() {
+            true => Err(self.not_all_here()),
+            false => Ok(()),
+        }
+    }
+
+    fn not_all_here(&self) -> Problem {
+        let hub = self
+            .origin
+            .as_ref()
+            .map(|origin| origin.hub())
+            .unwrap_or_default();
+        Problem::from(Failure {
+            kind: FailureKind::NoPeer,
+            message: format!("not all files of this commit of {hub} are here yet"),
+            advice: Some("download them through this node first, or `lode pull` them".to_owned()),
+        })
+    }
+
     /// Its model.
     pub fn model(&self) -> &OpenModel {
         &self.model
@@ -590,6 +670,7 @@ impl OpenVersion {
     /// # Errors
     /// 404 for one that there is not, and as [`Opener::variant`].
     pub async fn of_variant(mut self, name: &str) -> Result<Self, Problem> {
+        self.all_here()?;
         let recipe = variants::recipe(name, &self.tree)
             .map_err(|failure| Problem::from(failure).code(REVISION_NOT_FOUND))?;
         self.variant = Some(self.opener().variant(recipe).await?);
@@ -606,6 +687,9 @@ impl OpenVersion {
     /// # Errors
     /// The store cannot be read.
     pub async fn history(&self) -> Result<Vec<VersionId>, Problem> {
+        if self.origin.is_some() {
+            return Ok(vec![self.id()]);
+        }
         let (reads, id) = (self.model.reader.reads.clone(), self.id());
         blocking(move || Ok(reads.log(id))).await
     }
@@ -624,6 +708,10 @@ impl OpenVersion {
 
     /// Says in a head which version this is, and what signers say instead who disagree about its ref.
     pub fn mark(&self, headers: &mut HeaderMap) {
+        if self.origin.is_some() {
+            headers.insert(upstream::VERIFIED, upstream::PENDING);
+            return;
+        }
         let text =
             |text: String| HeaderValue::try_from(text).expect("hex digits are visible ASCII");
         headers.insert(VERSION, text(self.id().to_hex()));
@@ -648,6 +736,7 @@ impl OpenVersion {
     /// # Errors
     /// 503 when its chunk list is nowhere to be had.
     pub async fn reader(&self, file: File) -> Result<OpenFile, Problem> {
+        self.all_here()?;
         let reads = self.model.reader.reads.clone();
         let version = self.version.id;
         let open = move |reads: Reads, file: File| {

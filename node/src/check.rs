@@ -7,7 +7,7 @@ use lode_store::{identity::Operation, log::Damage, name::NameRev, tree::ChunkLis
 use crate::{
     EventSink, Node,
     command::{Checked, Failure, Finding, Outcome},
-    resolve,
+    origin, resolve,
     variants::kept,
 };
 
@@ -59,6 +59,7 @@ pub(crate) fn verify(node: &Node, name: &str, events: &EventSink) -> Result<Outc
                 });
             }
         }
+        None if origin::commit(&version.doc).is_some() => {}
         None => checked.findings.push(Finding {
             level: "warning".to_owned(),
             text: format!(

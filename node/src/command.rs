@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tokens::Power;
+use crate::{origin::Upstream, tokens::Power};
 
 mod collection;
 
@@ -175,6 +175,9 @@ pub struct Pull {
     /// Takes no bytes over plain TCP.
     #[serde(default)]
     pub no_lan: bool,
+    /// The hub of a name `hf:ORG/MODEL`; the node's own, or else the Hugging Face Hub, when absent.
+    #[serde(default)]
+    pub upstream: Option<Box<Upstream>>,
 }
 
 /// `lode variant check`.

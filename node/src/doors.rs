@@ -25,13 +25,14 @@ use lode_store::{
     sync::{
         grants::Grants,
         hub::{Hub, VersionFiles},
-        message::{ChunkPieces, PeerAddr},
+        message::{ChunkPieces, OriginFile, OriginQuery, PeerAddr},
         source::{Access, Caller, ChunkRead, ChunkSource, HeldMap, ModelRecords, RefSource},
     },
     tree::{ChunkList, ChunkListRef, Mode, Tree},
 };
 
 use crate::{
+    origin::{self, Stage, listing::Digest, record},
     publisher::now,
     receiving::{OpenReceived, Receiving},
     variants::kept,
@@ -50,6 +51,7 @@ pub(crate) struct StoreDoors {
     receiving: Receiving,
     hub: Hub,
     grants: Grants,
+    origins: Arc<origin::State>,
     reach: Mutex<Reach>,
 }
 
@@ -85,12 +87,19 @@ struct Rooted {
 }
 
 impl StoreDoors {
-    pub(crate) fn new(store: Store, receiving: Receiving, hub: Hub, grants: Grants) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        receiving: Receiving,
+        hub: Hub,
+        grants: Grants,
+        origins: Arc<origin::State>,
+    ) -> Self {
         Self {
             store,
             receiving,
             hub,
             grants,
+            origins,
             reach: Mutex::default(),
         }
     }
@@ -171,9 +180,10 @@ impl StoreDoors {
         let Ok(version) = VersionBytes::decode_as(id, bytes) else {
             return Ok(());
         };
-        let Some(publisher) = version.doc.publisher else {
+        let Some((publisher, model)) = origin::whose(&version.doc) else {
             return Ok(());
         };
+        let model = model.to_owned();
         let mut documents = vec![ChunkHash::from(id), ChunkHash::from(version.doc.tree)];
         let mut sequences = Vec::new();
         if let Some(bytes) = self.store.document(&version.doc.tree.into())?
@@ -210,7 +220,7 @@ impl StoreDoors {
             id,
             Walked {
                 publisher,
-                model: version.doc.model,
+                model,
                 sequences,
             },
         );
@@ -363,6 +373,7 @@ impl AccessView for StoreDoors {
         self.store
             .ref_set(publisher, model)
             .is_ok_and(|refs| refs.is_public())
+            || record::is_public(&self.store, publisher, model)
     }
 
     fn has_version(&self, publisher: &PublisherId, model: &str, version: &VersionId) -> bool {
@@ -378,7 +389,9 @@ pub(crate) fn vouched_here(
     model: &str,
     version: &VersionId,
 ) -> bool {
-    if vouched_by_records(store, publisher, model, version) {
+    if vouched_by_records(store, publisher, model, version)
+        || record::has_version(store, publisher, model, version)
+    {
         return true;
     }
     let base = kept::made_here_from(store, version);
@@ -641,6 +654,49 @@ impl RefSource for StoreDoors {
         let mut met = self.hub.met(version);
         met.retain(|peer| peer.id != *caller.id.as_bytes() && reads(peer));
         met
+    }
+
+    /// Of models alone that everyone may read at their hub: others are not spoken of.
+    fn origin(
+        &self,
+        caller: &Caller,
+        asker: &PeerAddr,
+        query: &OriginQuery,
+    ) -> Option<(Vec<OriginFile>, Vec<PeerAddr>)> {
+        let (publisher, model) = (&query.publisher, &query.model);
+        if !record::is_public(&self.store, publisher, model) {
+            return None;
+        }
+        let repository = record::repository(&self.store, publisher, model)?;
+        let mut peers: HashMap<[u8; 32], PeerAddr> = HashMap::new();
+        let mut file = |digest: Digest| {
+            if let Some((_, version)) = record::file(&self.store, &repository, digest) {
+                return OriginFile {
+                    version: Some(version),
+                    ..OriginFile::default()
+                };
+            }
+            let Some(spool) = self.origins.spool(publisher, model, digest) else {
+                return OriginFile::default();
+            };
+            let stage = spool.asked_by(asker.clone());
+            let others = spool.interested().into_iter();
+            let others = others.filter(|peer| peer.id != *caller.id.as_bytes());
+            peers.extend(others.map(|peer| (peer.id, peer)));
+            OriginFile {
+                version: None,
+                wanted: true,
+                fetching: match stage {
+                    Stage::Wanted => None,
+                    Stage::Fetching(bytes) => Some(bytes),
+                },
+            }
+        };
+        let digests = query.files.iter().map(|bytes| Digest::from_bytes(bytes));
+        let files = digests
+            .map(|digest| digest.map(&mut file).unwrap_or_default())
+            .collect();
+        Some((files, peers.into_values().collect()))
     }
 
     fn hinted(&self, _caller: &Caller, _version: Option<VersionId>, _peers: Vec<PeerAddr>) {}

@@ -15,6 +15,7 @@ mod lineage;
 mod models;
 mod network;
 mod node;
+pub mod origin;
 mod publisher;
 mod pull;
 mod push;

@@ -124,6 +124,7 @@ impl Network {
             receiving.clone(),
             hub.clone(),
             grants.clone(),
+            Arc::clone(node.origin_state()),
         ));
         let limits = UploadLimits {
             total: options.upload,

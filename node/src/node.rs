@@ -21,6 +21,7 @@ use crate::{
     fetch::{Fetcher, Fetching},
     lineage, models,
     network::{Network, NetworkOptions},
+    origin::{self, Origins, Upstream},
     publisher, pull, push,
     read::Reads,
     refs, remove, resolve, share, status,
@@ -38,6 +39,8 @@ pub struct NodeOptions {
     pub force: bool,
     /// How the node meets others.
     pub network: NetworkOptions,
+    /// The hub that is asked for what neither this home nor a peer has.
+    pub upstream: Option<Upstream>,
 }
 
 /// A running node. Clones are handles of the same node.
@@ -56,6 +59,7 @@ struct Inner {
     fetching: Arc<Fetching>,
     uploads: upload::State,
     collections: Arc<collections::State>,
+    origins: Arc<origin::State>,
     jobs: Arc<Jobs>,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
@@ -88,6 +92,7 @@ impl Node {
                 network: OnceCell::new(),
                 fetching: Arc::default(),
                 uploads,
+                origins: Arc::new(origin::State::open(home)),
                 jobs: Arc::default(),
                 started: Instant::now(),
                 http: Mutex::new(None),
@@ -187,6 +192,15 @@ impl Node {
         &self.inner.uploads
     }
 
+    /// Models of other hubs.
+    pub fn origins(&self) -> Origins {
+        Origins::new(self.clone())
+    }
+
+    pub(crate) fn origin_state(&self) -> &Arc<origin::State> {
+        &self.inner.origins
+    }
+
     /// What all that is fetched for readers shares.
     pub(crate) fn fetching(&self) -> &Arc<Fetching> {
         &self.inner.fetching
@@ -210,8 +224,14 @@ impl Node {
     ///
     /// # Errors
     /// With a kind from which exit code and HTTP status follow.
-    pub async fn run(&self, command: Command, events: EventSink) -> Result<Outcome, Failure> {
+    pub async fn run(&self, mut command: Command, events: EventSink) -> Result<Outcome, Failure> {
         let _job = self.inner.jobs.enter(&events);
+        let command = self
+            .blocking(move |node| {
+                origin::named(node, &mut command)?;
+                Ok(command)
+            })
+            .await?;
         match command {
             Command::Push(request) => {
                 self.blocking(move |node| push::push(node, request, &events))
@@ -290,6 +310,7 @@ impl Node {
     /// Ends connections and waits for what was started.
     pub async fn shutdown(&self) {
         self.inner.collections.stop();
+        self.inner.origins.stop();
         if let Some(network) = self.inner.network.get() {
             network.shutdown().await;
         }

@@ -13,7 +13,7 @@ mod select;
 pub(crate) mod slice_manifest;
 mod transfer;
 
-use std::path::Path;
+use std::{path::Path, pin::Pin};
 
 use lode_store::{
     PublisherId, VersionId,
@@ -27,7 +27,7 @@ use lode_store::{
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind, Outcome, Pull, Pulled},
-    publisher, resolve,
+    origin, publisher, resolve,
     variants::{self, VariantPull},
 };
 use documents::Documents;
@@ -41,8 +41,14 @@ pub(crate) async fn pull(
     events: &EventSink,
 ) -> Result<Outcome, Failure> {
     events.start("pull", &request.name);
+    // One type for both, or the compiler gives up on what they are made of.
+    type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Failure>> + Send + 'a>>;
+    let pull: Running<'_> = match request.name.starts_with(origin::PREFIX) {
+        true => Box::pin(origin::pull(node, &request, events)),
+        false => Box::pin(run(node, &request, false, events)),
+    };
     tokio::select! {
-        outcome = run(node, &request, false, events) => outcome,
+        outcome = pull => outcome,
         () = events.cancel_token().cancelled() => Err(Failure::cancelled()),
     }
 }

@@ -50,6 +50,8 @@ pub use incoming::Incoming;
 pub use repository::{Created, NewModel};
 pub use xorbs::{Assembly, NewXorb, Piece, XorbName};
 
+pub(crate) use staged::Quiet;
+
 use parts::Parts;
 use xorbs::Xorbs;
 

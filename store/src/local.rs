@@ -13,6 +13,7 @@
 //! | `cap/PUBLISHER/MODEL` | a signed capability |
 //! | `shown/PUBLISHER/MODEL` | node keys of the peers that it may be shown to, 32 bytes each |
 //! | `token/ID` | DAG-CBOR: the hash of a token's text, and what it is for |
+//! | `origin/..`, `origin-at/..`, `origin-ref/..`, `origin-file/..` | models of other hubs: `lode_node`'s `origin::record` |
 //! | `tokens/rule` | empty: there has been a token, so tokens rule over HTTP |
 
 use std::time::{SystemTime, UNIX_EPOCH};

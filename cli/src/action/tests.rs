@@ -39,6 +39,7 @@ fn pull(fields: Value) -> Value {
     let base = json!({
         "command": "pull", "name": "acme/smollm@v1", "to": null, "include": [], "tensors": [], "slice": [], "rows": null,
         "from": [], "max_rate": null, "force": false, "dry_run": false, "no_lan": false,
+        "upstream": null,
     });
     with(base, &fields)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lode_node::{command::FailureKind, variants::VariantAt};
+use lode_node::{command::FailureKind, origin, variants::VariantAt};
 use lode_store::tree::{Mode, Tree};
 
 use super::{class, commit};
@@ -16,6 +16,8 @@ pub(crate) enum Files {
         tree: Arc<Tree>,
         /// Where links that were followed lead, by position; nothing for those that lead nowhere.
         links: Arc<BTreeMap<usize, Option<usize>>>,
+        /// Whether each is of the LFS class, where that follows from what another hub says.
+        classes: Option<Arc<[bool]>>,
     },
     /// Those of a variant, and the same ones as somebody made and kept them.
     Variant(Arc<VariantAt>, Option<Arc<Tree>>),
@@ -52,6 +54,7 @@ impl Files {
         Self::Stored {
             tree: Arc::clone(version.tree()),
             links: Arc::default(),
+            classes: origin::classes(version.doc(), version.tree().files().len()).map(Into::into),
         }
     }
 
@@ -64,7 +67,7 @@ impl Files {
         version: &OpenVersion,
         only: Option<usize>,
     ) -> Result<(), Problem> {
-        let Self::Stored { tree, links } = self else {
+        let Self::Stored { tree, links, .. } = self else {
             return Ok(());
         };
         let is_link = |at: &usize| tree.files()[*at].mode == Mode::Link;
@@ -145,11 +148,14 @@ impl Files {
     /// What is known of one; nothing of a link that leads nowhere.
     pub(crate) fn entry(&self, at: usize) -> Option<Entry> {
         match self {
-            Self::Stored { tree, .. } => {
+            Self::Stored { tree, classes, .. } => {
                 let Place::Stored(target) = self.place(at)? else {
                     return None;
                 };
-                Some(stored(tree, target, &tree.files()[at].path))
+                let lfs = classes
+                    .as_ref()
+                    .and_then(|classes| classes.get(target).copied());
+                Some(stored(tree, target, &tree.files()[at].path, lfs))
             }
             Self::Variant(variant, kept) => Some(made(variant, at, kept.as_deref())),
             Self::Gguf(named) => {
@@ -192,10 +198,10 @@ fn position(tree: &Tree, path: &str) -> Option<usize> {
         .ok()
 }
 
-/// A stored file that is listed under `path`.
-fn stored(tree: &Tree, at: usize, path: &str) -> Entry {
+/// A stored file that is listed under `path`, of the class that its hub says or its path and size.
+fn stored(tree: &Tree, at: usize, path: &str, lfs: Option<bool>) -> Entry {
     let file = &tree.files()[at];
-    let lfs = class::is_lfs(path, file.size);
+    let lfs = lfs.unwrap_or_else(|| class::is_lfs(path, file.size));
     let etag = match (&file.git, lfs) {
         (Some(git), false) => hex(git),
         _ => hex(&file.sha256),
@@ -213,7 +219,7 @@ fn made(variant: &VariantAt, at: usize, kept: Option<&Tree>) -> Entry {
     let file = &variant.files[at];
     let same = file.same_as(&variant.tree);
     if let Some(at) = same.and_then(|file| position(&variant.tree, &file.path)) {
-        return stored(&variant.tree, at, &file.path);
+        return stored(&variant.tree, at, &file.path, None);
     }
     let whole = kept.and_then(|tree| tree.file(&file.path));
     let whole = whole.filter(|whole| whole.size == file.len);

@@ -124,7 +124,7 @@ fn facts(repo: &Repo, revision: &Revision) -> Map<String, Value> {
         "sha": revision.commit,
         "lastModified": time,
         "createdAt": time,
-        "private": !repo.model().is_public(),
+        "private": !revision.version.model().is_public(),
         "gated": false,
         "disabled": false,
         "downloads": 0,

@@ -58,15 +58,21 @@ pub(super) async fn commits(reader: Reader, request: Request) -> Answer {
         .any(|key| key == "formatted");
     let mut rows = Vec::new();
     for (at, id) in history[start..end].iter().enumerate() {
-        let commit = match start + at {
-            0 => Some(revision.commit.clone()),
-            _ => repo.commit(*id).await,
+        let (commit, parent);
+        let version = match start + at {
+            0 => {
+                commit = Some(revision.commit.clone());
+                &revision.version
+            }
+            _ => {
+                commit = repo.commit(*id).await;
+                parent = repo.model().version(*id, Vec::new()).await;
+                let Ok(version) = &parent else { continue };
+                version
+            }
         };
-        let (Some(commit), Ok(version)) = (commit, repo.model().version(*id, Vec::new()).await)
-        else {
-            continue;
-        };
-        let (title, message) = title(&version);
+        let Some(commit) = commit else { continue };
+        let (title, message) = title(version);
         let author = version.doc().author.as_deref().unwrap_or(repo.author());
         let mut row = json!({
             "id": commit,

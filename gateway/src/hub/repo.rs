@@ -5,6 +5,8 @@
 //! commit id ([`commit`]), by which it is found again.
 
 use lode_node::{
+    command::FailureKind,
+    origin::{self, Repository},
     read::{RefAt, RefKind},
     variants::{self, Recipe},
 };
@@ -42,6 +44,10 @@ pub(super) struct Repo {
     view: View,
     /// The publisher as the address names it.
     publisher: String,
+    /// The model of another hub that it is.
+    upstream: Option<Repository>,
+    /// The address that named it.
+    target: Option<Target>,
 }
 
 /// What a revision of a repository names.
@@ -71,6 +77,8 @@ impl Repo {
             model,
             view,
             publisher: publisher.to_owned(),
+            upstream: None,
+            target: Some(target.clone()),
         };
         if let Some(model) = reader.model_here(publisher, name).await? {
             return Ok(open(model, View::Model));
@@ -83,7 +91,17 @@ impl Repo {
         if let Some(model) = reader.model_elsewhere(publisher, name).await? {
             return Ok(open(model, View::Model));
         }
-        let Some((base, suffix)) = split_gguf(name) else {
+        let gguf = split_gguf(name);
+        if let Some((model, repository)) = reader.model_upstream(publisher, name).await? {
+            // What is made of a model of the hub is asked for under a name that the hub does not know.
+            if gguf.is_none() || reader.is_upstream(&repository).await? {
+                return Ok(Self {
+                    upstream: Some(repository),
+                    ..open(model, View::Model)
+                });
+            }
+        }
+        let Some((base, suffix)) = gguf else {
             return Err(absent_model(reader.caller(), publisher, name));
         };
         let written = |model: &OpenModel| spelling(model, publisher, base);
@@ -96,17 +114,32 @@ impl Repo {
         if model.is_none() {
             model = reader.model_elsewhere(publisher, base).await?;
         }
+        let mut upstream = None;
+        if model.is_none()
+            && let Some((found, repository)) = reader.model_upstream(publisher, base).await?
+        {
+            (model, upstream) = (Some(found), Some(repository));
+        }
         let model = model.ok_or_else(|| absent_model(reader.caller(), publisher, name))?;
-        Ok(open(model, View::Gguf))
+        Ok(Self {
+            upstream,
+            ..open(model, View::Gguf)
+        })
     }
 
     /// One of the models of the home, as a repository.
     pub(super) fn of(reader: &Reader, model: OpenModel) -> Self {
         let at = model.at();
         let publisher = at.alias.clone();
+        let publisher = publisher.unwrap_or_else(|| at.publisher.to_hex());
         Self {
             reader: reader.clone(),
-            publisher: publisher.unwrap_or_else(|| at.publisher.to_hex()),
+            publisher: match publisher.strip_prefix(origin::PREFIX) {
+                Some(organisation) => organisation.to_owned(),
+                None => publisher,
+            },
+            upstream: None,
+            target: None,
             view: View::Model,
             model,
         }
@@ -115,6 +148,12 @@ impl Repo {
     /// The model that it is, or is made of.
     pub(super) fn model(&self) -> &OpenModel {
         &self.model
+    }
+
+    /// Whether it is a model of another hub.
+    fn is_origin(&self) -> bool {
+        let alias = self.model.at().alias.as_deref();
+        self.upstream.is_some() || alias.is_some_and(|alias| alias.starts_with(origin::PREFIX))
     }
 
     /// Its publisher's name.
@@ -152,21 +191,26 @@ impl Repo {
             (true, View::Gguf, None) => vec![commit::base(rev)],
             _ => vec![rev],
         };
-        let version = self.reader.first_version(&publisher, name, &revs).await?;
+        let version = match &self.upstream {
+            Some(repository) if !(is_commit && self.view == View::Gguf) => {
+                self.upstream(repository, rev, &revs).await?
+            }
+            _ => self.reader.first_version(&publisher, name, &revs).await?,
+        };
         let absent = || absent_version(rev);
         let opened = match (self.view, variant) {
             (View::Gguf, None) => self.gguf(version).await?,
             // Its files are the variants already.
             (View::Gguf, Some(_)) => return Err(absent()),
             (View::Model, Some(variant)) => self.variant(version, variant).await?,
-            (View::Model, None) if is_commit && commit::of(version.id()) != rev => {
+            (View::Model, None) if is_commit && commit_id(&version) != rev => {
                 let made = variants::recipes(version.tree());
                 let named = |recipe: &&Recipe| commit::of_made(version.id(), &[**recipe]) == rev;
                 let recipe = made.iter().find(named).ok_or_else(absent)?;
                 self.variant(version, &recipe.name()).await?
             }
             (View::Model, None) => Revision {
-                commit: commit::of(version.id()),
+                commit: commit_id(&version),
                 files: Files::stored(&version),
                 version,
             },
@@ -175,6 +219,30 @@ impl Repo {
             return Err(absent());
         }
         Ok(opened)
+    }
+
+    /// What `rev` names at the hub; what is made of a version has commit ids that the hub does not know.
+    async fn upstream(
+        &self,
+        repository: &Repository,
+        rev: &str,
+        revs: &[&str],
+    ) -> Result<OpenVersion, Problem> {
+        let model = &self.model;
+        match self.reader.version_upstream(model, repository, rev).await {
+            Ok((version, written)) => match &self.target {
+                Some(target) if written != *repository && self.view == View::Model => {
+                    Err(moved(target, written.organisation(), written.name()))
+                }
+                _ => Ok(version),
+            },
+            Err(problem) if revs.len() > 1 && problem.kind() == FailureKind::NotFound => {
+                let (publisher, name) = (model.at().publisher.to_hex(), &model.at().model);
+                let found = self.reader.first_version(&publisher, name, revs).await;
+                found.map_err(|_| problem)
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn variant(&self, version: OpenVersion, name: &str) -> Result<Revision, Problem> {
@@ -190,6 +258,7 @@ impl Repo {
     }
 
     async fn gguf(&self, version: OpenVersion) -> Result<Revision, Problem> {
+        version.all_here()?;
         let commit = self.commit_of(version.id(), version.tree());
         let commit = commit
             .ok_or_else(|| absent_model(self.reader.caller(), &self.publisher, &self.name()))?;
@@ -226,6 +295,9 @@ impl Repo {
     /// # Errors
     /// 404 when there is none, 503 when it is nowhere to be had.
     pub(super) async fn head(&self) -> Result<Revision, Problem> {
+        if self.upstream.is_some() {
+            return self.revision(MAIN).await;
+        }
         let refs = self.model.refs().await?;
         self.revision(head(&refs).map_or(MAIN, |head| &head.name))
             .await
@@ -237,7 +309,7 @@ impl Repo {
         let id = head(&refs)?.version?;
         let version = self.model.version(id, Vec::new()).await.ok()?;
         let revision = Revision {
-            commit: commit::of(version.id()),
+            commit: commit_id(&version),
             files: Files::stored(&version),
             version,
         };
@@ -250,10 +322,23 @@ impl Repo {
     /// The store cannot be read.
     pub(super) async fn refs(&self) -> Result<Vec<(RefAt, String)>, Problem> {
         let mut named = Vec::new();
+        if self.upstream.is_some() {
+            let main = self.revision(MAIN).await?;
+            let at = RefAt {
+                kind: RefKind::Branch,
+                name: MAIN.to_owned(),
+                version: Some(main.version.id()),
+                fork: Vec::new(),
+            };
+            named.push((at, main.commit));
+        }
         for at in self.model.refs().await? {
             let Some(id) = at.version else { continue };
+            if self.upstream.is_some() && at.name == MAIN {
+                continue;
+            }
             let commit = match self.view {
-                View::Model => Some(commit::of(id)),
+                View::Model => self.commit(id).await,
                 View::Gguf => {
                     if at.name == MAIN {
                         self.model.complete(Some(id)).await;
@@ -269,6 +354,10 @@ impl Repo {
     /// The commit id of one of the model's versions here, if it is here as far as that needs.
     pub(super) async fn commit(&self, id: VersionId) -> Option<String> {
         match self.view {
+            View::Model if self.is_origin() => {
+                let version = self.model.version(id, Vec::new()).await.ok()?;
+                Some(commit_id(&version))
+            }
             View::Model => Some(commit::of(id)),
             View::Gguf => {
                 let version = self.model.version(id, Vec::new()).await.ok()?;
@@ -297,6 +386,13 @@ impl Revision {
     pub(super) fn title(&self) -> (String, String) {
         title(&self.version)
     }
+}
+
+/// The commit id of a version: its hub's own, if it has one.
+fn commit_id(version: &OpenVersion) -> String {
+    version
+        .origin_commit()
+        .unwrap_or_else(|| commit::of(version.id()))
 }
 
 /// The branch that stands for a repository: `main`, or the only one.

@@ -8,6 +8,8 @@ use hyper::{
     header::{CONTENT_DISPOSITION, HeaderName},
 };
 
+use lode_node::origin::OriginReader;
+
 use super::{
     commit,
     files::{Entry, Place},
@@ -58,6 +60,9 @@ async fn open(reader: &Reader, target: &Target, params: &Params) -> Result<Conte
     let place = place.ok_or_else(|| revision.mark(absent(revision.files.path(at))))?;
     let version = &revision.version;
     let source: Arc<dyn Source> = match place {
+        Place::Stored(at) if let Some(origin) = version.origin() => {
+            Arc::new(OriginReader::new(Arc::clone(origin), at))
+        }
         Place::Stored(at) => Arc::new(version.reader(version.tree().files()[at].clone()).await?),
         Place::Made(variant, file) => Arc::new(version.opener().reader(&variant, file).await?),
     };

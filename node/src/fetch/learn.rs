@@ -34,6 +34,7 @@ use super::{
 use crate::{
     EventSink, Node,
     command::{Failure, FailureKind},
+    origin,
     pull::{
         documents::{Documents, documents},
         records::Peers,
@@ -162,7 +163,8 @@ impl Fetcher {
             let of = of.await?;
             let model = of
                 .as_ref()
-                .and_then(|version| Some((version.doc.publisher?, version.doc.model.clone())));
+                .and_then(|version| origin::whose(&version.doc))
+                .map(|(publisher, model)| (publisher, model.to_owned()));
             let met = self.shared().peers.reach(&self.node, model).await?;
             let peers: Vec<Peer> = met.into_iter().map(|met| met.peer).collect();
             let mut options = FetchOptions::default();

@@ -74,6 +74,14 @@ impl Documents {
         })
     }
 
+    /// A tree whose files are held.
+    pub(crate) fn of(node: &Node, tree: Tree) -> Self {
+        Self {
+            tree: Arc::new(tree),
+            _guard: node.store().protect(),
+        }
+    }
+
     /// The chunk lists of some files, in order.
     pub(super) async fn lists(
         &self,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use lode_store::{PublisherId, VersionId, access::AccessView};
 
 use super::{Reads, limits::VERSIONS_WALKED_MAX};
-use crate::variants::kept;
+use crate::{origin::record, variants::kept};
 
 impl AccessView for Reads {
     fn is_public(&self, publisher: &PublisherId, model: &str) -> bool {
@@ -13,6 +13,7 @@ impl AccessView for Reads {
         self.store()
             .ref_set(publisher, model)
             .is_ok_and(|set| set.is_public())
+            || record::is_public(self.store(), publisher, model)
     }
 
     fn has_version(&self, publisher: &PublisherId, model: &str, version: &VersionId) -> bool {
@@ -20,7 +21,7 @@ impl AccessView for Reads {
             return false;
         };
         let named = set.versions();
-        if named.contains(version) {
+        if named.contains(version) || record::has_version(self.store(), publisher, model, version) {
             return true;
         }
         let history = self.history(named);

@@ -9,6 +9,7 @@ use lode_store::{
 };
 
 use super::{ReadError, Reads};
+use crate::origin::{self, record};
 
 /// Local keys of the names that this home gives to publishers.
 const ALIAS_PREFIX: &str = "alias/";
@@ -162,6 +163,16 @@ impl Reads {
                 }
             })
             .collect();
+        for origin in record::all(self.store())? {
+            let (publisher, model) = (origin.publisher(), origin.name().to_owned());
+            if self.is_origin_here(&publisher, &model)? {
+                models.push(ModelAt {
+                    alias: Some(format!("{}{}", origin::PREFIX, origin.organisation())),
+                    publisher,
+                    model,
+                });
+            }
+        }
         models.sort_by(|a, b| (a.alias.is_none(), a).cmp(&(b.alias.is_none(), b)));
         Ok(models)
     }
@@ -172,6 +183,36 @@ impl Reads {
         let refs = self.store().ref_set(publisher, model);
         !gone.is_ok_and(|gone| gone.is_some())
             && refs.is_ok_and(|refs| refs.iter().next().is_some())
+    }
+
+    /// Whether a commit of a model of another hub is here, and was not removed.
+    fn is_origin_here(&self, publisher: &PublisherId, model: &str) -> Result<bool, ReadError> {
+        let gone = self
+            .store()
+            .local_get(&format!("gone/{publisher}/{model}"))?;
+        Ok(gone.is_none() && !record::commits(self.store(), publisher, model)?.is_empty())
+    }
+
+    /// The branches of a model of another hub as it last said them, as far as their commits are here; else its
+    /// commits.
+    fn origin_refs(&self, publisher: &PublisherId, model: &str) -> Result<Vec<RefAt>, ReadError> {
+        let commits = record::commits(self.store(), publisher, model)?;
+        let named = |kind, name: String, version| RefAt {
+            kind,
+            name,
+            version: Some(version),
+            fork: Vec::new(),
+        };
+        let mut refs = Vec::new();
+        for (name, commit) in record::refs(self.store(), publisher, model)? {
+            let at = commits.iter().find(|(known, _)| *known == commit);
+            refs.extend(at.map(|(_, version)| named(RefKind::Branch, name, *version)));
+        }
+        if refs.is_empty() {
+            let commits = commits.into_iter();
+            refs.extend(commits.map(|(commit, id)| named(RefKind::Tag, commit.to_string(), id)));
+        }
+        Ok(refs)
     }
 
     /// The model of this publisher and name, when this home knows it.
@@ -199,6 +240,7 @@ impl Reads {
             .iter()
             .filter_map(|(full, state)| RefAt::new(full, &state))
             .collect();
+        refs.extend(self.origin_refs(&publisher, model)?);
         refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         Ok(refs)
     }
@@ -208,7 +250,8 @@ impl Reads {
     /// # Errors
     /// The store cannot be read.
     pub fn is_public(&self, publisher: PublisherId, model: &str) -> Result<bool, ReadError> {
-        Ok(self.ref_set(publisher, model)?.is_public())
+        let public = self.ref_set(publisher, model)?.is_public();
+        Ok(public || record::is_public(self.store(), &publisher, model))
     }
 
     /// The version that a branch, a tag or a prefix names.
@@ -224,8 +267,20 @@ impl Reads {
         let absent = || ReadError::Absent {
             what: format!("branch, tag or version {rev} of {model}"),
         };
+        let of_origin = |found: &dyn Fn(&str) -> bool| -> Result<Option<Resolved>, ReadError> {
+            let refs = self.origin_refs(&publisher, model)?.into_iter();
+            let named = refs.filter(|at| found(&at.name)).find_map(|at| at.version);
+            let resolved = |version| Resolved {
+                version,
+                fork: Vec::new(),
+            };
+            Ok(named.map(resolved))
+        };
         match rev {
             Rev::Ref(name) => {
+                if let Some(found) = of_origin(&|known| known == name)? {
+                    return Ok(found);
+                }
                 let set = self.ref_set(publisher, model)?;
                 let (_, state) = set.resolve_short(name).ok_or_else(absent)?;
                 let version = state.served().ok_or_else(absent)?;
@@ -235,6 +290,16 @@ impl Reads {
                 })
             }
             Rev::Version(prefix) => {
+                let commits = record::commits(self.store(), &publisher, model)?;
+                let mut commits = commits
+                    .into_iter()
+                    .filter(|(commit, _)| commit.to_string().starts_with(prefix.as_str()));
+                if let (Some((_, version)), None) = (commits.next(), commits.next()) {
+                    return Ok(Resolved {
+                        version,
+                        fork: Vec::new(),
+                    });
+                }
                 let version = match prefix.full() {
                     Some(id) => Some(id).filter(|id| self.belongs(*id, publisher, model)),
                     None => self.by_prefix(publisher, model, prefix)?,
@@ -287,9 +352,8 @@ impl Reads {
 
     /// Whether a version is held and is one of this model.
     fn belongs(&self, id: VersionId, publisher: PublisherId, model: &str) -> bool {
-        self.version(id).is_ok_and(|version| {
-            version.doc.publisher == Some(publisher) && version.doc.model == model
-        })
+        self.version(id)
+            .is_ok_and(|version| origin::whose(&version.doc) == Some((publisher, model)))
     }
 
     fn ref_set(&self, publisher: PublisherId, model: &str) -> Result<Arc<RefSet>, ReadError> {

@@ -22,7 +22,7 @@ use crate::resolve;
 pub(super) const PREFIX: &str = "upload/";
 
 /// Nobody watches an upload's import: the client waits for its answer.
-pub(super) struct Quiet;
+pub(crate) struct Quiet;
 
 impl ImportSink for Quiet {
     fn progress(&self, _: u64, _: u64) {}

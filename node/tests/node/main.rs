@@ -3,9 +3,12 @@
 
 mod collections;
 mod common;
+#[path = "../common/hub.rs"]
+mod hub;
 mod lan;
 #[path = "../../../quantize/tests/models/mod.rs"]
 mod models;
+mod origins;
 mod peers;
 mod slices;
 mod stock;

@@ -30,8 +30,8 @@ use super::{
         REQUEST_TIMEOUT, REQUESTS_PER_CONNECTION_MAX, WATCHES_PER_CONNECTION_MAX,
     },
     message::{
-        Busy, Choke, Held, Hello, Limits, Message, PROTOCOL, PeerAddr, Peers, Pieces, Records,
-        Refusal, code, to_bytes,
+        Busy, Choke, Held, Hello, Limits, Message, ORIGIN_FEATURE, OriginFiles, PROTOCOL, PeerAddr,
+        Peers, Pieces, Records, Refusal, code, to_bytes,
     },
     source::{Caller, HeldMap, ModelRecords, RefSource},
 };
@@ -118,7 +118,7 @@ impl Control {
     fn hello(&self) -> Hello {
         let lan = self.0.lan.iter().map(|_| lan::FEATURE.to_owned());
         Hello {
-            features: lan.collect(),
+            features: lan.chain([ORIGIN_FEATURE.to_owned()]).collect(),
             ..hello(&self.0.agent, Vec::new())
         }
     }
@@ -245,7 +245,17 @@ impl Control {
         let caller = self.0.grants.caller(peer);
         let source = Arc::clone(&self.0.source);
         let (lan, private) = (self.0.lan.clone(), private.to_vec());
+        let asker = asker.clone();
         let answer = tokio::task::spawn_blocking(move || match (query, lan) {
+            (Message::Origin(query), _) => {
+                let (files, peers) = source.origin(&caller, &asker, &query)?;
+                let mut frames = vec![Message::OriginFiles(OriginFiles { files })];
+                frames.extend(peers.chunks(PEERS_PER_FRAME_MAX).map(|peers| {
+                    let (version, peers) = (None, peers.to_vec());
+                    Message::Peers(Peers { version, peers })
+                }));
+                Some(frames)
+            }
             (Message::Lan(query), Some(lan)) => {
                 let offer = lan.offer(&caller, &private, &query)?;
                 Some(vec![Message::LanOffer(offer)])

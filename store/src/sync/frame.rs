@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     limits::FRAME_BYTES_MAX,
     message::{
-        Busy, Capabilities, Choke, Held, Hello, LanOffer, LanQuery, Message, Peers, Pieces,
-        Records, RefsQuery, Refusal, VersionQuery,
+        Busy, Capabilities, Choke, Held, Hello, LanOffer, LanQuery, Message, OriginFiles,
+        OriginQuery, Peers, Pieces, Records, RefsQuery, Refusal, VersionQuery,
     },
 };
 
@@ -65,6 +65,8 @@ pub mod kind {
     pub const WATCH: u16 = 0x0103;
     /// Query: the LAN path to a version.
     pub const LAN: u16 = 0x0104;
+    /// Query: files of a model of another hub.
+    pub const ORIGIN: u16 = 0x0105;
     /// Answer: identity records.
     pub const IDENTITIES: u16 = 0x0200;
     /// Answer: ref records.
@@ -81,6 +83,8 @@ pub mod kind {
     pub const CHOKE: u16 = 0x0206;
     /// Answer: the LAN path.
     pub const LAN_OFFER: u16 = 0x0207;
+    /// Answer: how far the node is with files of a model of another hub.
+    pub const ORIGIN_FILES: u16 = 0x0208;
     /// Answer: complete.
     pub const END: u16 = 0x02ff;
     /// Answer: come back later.
@@ -111,6 +115,8 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, FrameError> {
         Message::Given(body) => (kind::GIVEN, to_cbor(body)),
         Message::Choke(body) => (kind::CHOKE, to_cbor(body)),
         Message::Lan(body) => (kind::LAN, to_cbor(body)),
+        Message::Origin(body) => (kind::ORIGIN, to_cbor(body)),
+        Message::OriginFiles(body) => (kind::ORIGIN_FILES, to_cbor(body)),
         Message::Identities(body) => (kind::IDENTITIES, to_cbor(body)),
         Message::RefRecords(body) => (kind::REF_RECORDS, to_cbor(body)),
         Message::Signatures(body) => (kind::SIGNATURES, to_cbor(body)),
@@ -169,6 +175,8 @@ pub fn decode_body(kind: u16, body: &[u8]) -> Result<Option<Message>, FrameError
         kind::GIVEN => Message::Given(from_cbor::<Pieces>(kind, body)?),
         kind::CHOKE => Message::Choke(from_cbor::<Choke>(kind, body)?),
         kind::LAN => Message::Lan(from_cbor::<LanQuery>(kind, body)?),
+        kind::ORIGIN => Message::Origin(from_cbor::<OriginQuery>(kind, body)?),
+        kind::ORIGIN_FILES => Message::OriginFiles(from_cbor::<OriginFiles>(kind, body)?),
         kind::IDENTITIES => Message::Identities(from_cbor::<Records>(kind, body)?),
         kind::REF_RECORDS => Message::RefRecords(from_cbor::<Records>(kind, body)?),
         kind::SIGNATURES => Message::Signatures(from_cbor::<Records>(kind, body)?),

@@ -63,6 +63,9 @@ pub const CAPABILITY_BYTES_MAX: usize = 16 << 10;
 /// Peers named in one frame.
 pub const PEERS_PER_FRAME_MAX: usize = 64;
 
+/// Files of a model of another hub that one query asks about.
+pub const ORIGIN_FILES_PER_FRAME_MAX: usize = 256;
+
 /// Addresses of one peer that are believed.
 pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 

@@ -18,12 +18,16 @@ use super::{
     lan::wire::TOKEN_BYTES,
     limits::{
         ADDRESS_BYTES_MAX, ADDRESSES_PER_PEER_MAX, CAPABILITIES_PER_PEER_MAX, CAPABILITY_BYTES_MAX,
-        FEATURES_MAX, LAN_TOKENS_PER_OFFER_MAX, MESSAGE_BYTES_MAX, PEERS_PER_FRAME_MAX,
+        FEATURES_MAX, LAN_TOKENS_PER_OFFER_MAX, MESSAGE_BYTES_MAX, ORIGIN_FILES_PER_FRAME_MAX,
+        PEERS_PER_FRAME_MAX,
     },
 };
 
 /// The version of the protocol that this code speaks.
 pub const PROTOCOL: u64 = 1;
+
+/// The feature of a node that answers [`OriginQuery`].
+pub const ORIGIN_FEATURE: &str = "origin/1";
 
 /// The first thing that either side says on the control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,37 @@ pub struct LanQuery {
     pub version: VersionId,
     /// For how many TCP connections.
     pub connections: u64,
+}
+
+/// Asks how far a node is with files of a model of another hub, and says that the asker wants them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginQuery {
+    /// What stands for the publisher of the model.
+    pub publisher: PublisherId,
+    /// Its name.
+    pub model: String,
+    /// What the files hash to: SHA-256 (32 bytes) or git SHA-1 (20 bytes).
+    pub files: Vec<ByteBuf>,
+}
+
+/// How far a node is with the files of an [`OriginQuery`], in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginFiles {
+    /// Each of them.
+    pub files: Vec<OriginFile>,
+}
+
+/// How far a node is with one file of a model of another hub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginFile {
+    /// A version of the node that holds it: then all of it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionId>,
+    /// Whether the node wants it.
+    pub wanted: bool,
+    /// How many bytes it has, if it is the one that fetches it from the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetching: Option<u64>,
 }
 
 /// Offers the LAN path: a TCP port at the address that this connection comes from.
@@ -357,6 +392,10 @@ pub enum Message {
     Watch(VersionQuery),
     /// A query for the LAN path.
     Lan(LanQuery),
+    /// A query for files of a model of another hub.
+    Origin(OriginQuery),
+    /// Part of an answer: how far the node is with such files.
+    OriginFiles(OriginFiles),
     /// Part of an answer: identity records.
     Identities(Records),
     /// Part of an answer: ref records.
@@ -404,6 +443,12 @@ impl Message {
                     && peers.peers.iter().all(PeerAddr::is_bounded)
             }
             Self::Refs(query) => query.model.len() <= MESSAGE_BYTES_MAX,
+            Self::Origin(query) => {
+                query.model.len() <= MESSAGE_BYTES_MAX
+                    && query.files.len() <= ORIGIN_FILES_PER_FRAME_MAX
+                    && query.files.iter().all(|file| matches!(file.len(), 20 | 32))
+            }
+            Self::OriginFiles(answer) => answer.files.len() <= ORIGIN_FILES_PER_FRAME_MAX,
             Self::Held(held) => {
                 let bits = held.bits.as_ref().map_or(0, |bits| bits.len() as u64 * 8);
                 held.count <= super::limits::HELD_CHUNKS_MAX

@@ -26,8 +26,8 @@ use super::{
         LAN_TOKENS_PER_OFFER_MAX, PEERS_PER_FRAME_MAX, RECORD_BYTES_MAX, REQUEST_TIMEOUT,
     },
     message::{
-        Capabilities, ChunkPieces, Hello, LanOffer, LanQuery, Message, PROTOCOL, PeerAddr, Peers,
-        Records, RefsQuery, VersionQuery, code,
+        Capabilities, ChunkPieces, Hello, LanOffer, LanQuery, Message, ORIGIN_FEATURE, OriginFile,
+        OriginQuery, PROTOCOL, PeerAddr, Peers, Records, RefsQuery, VersionQuery, code,
     },
     source::{HeldMap, ModelRecords},
 };
@@ -319,6 +319,48 @@ impl Session {
                 _ => None,
             });
         Ok(peers.flatten().collect())
+    }
+
+    /// Asks how far the peer is with files of a model of another hub, and says that we want them: the answer in the
+    /// order of `files`, and who else wants some; nothing when it knows no such model.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or not as the protocol says.
+    pub async fn origin(
+        &self,
+        publisher: PublisherId,
+        model: &str,
+        files: Vec<ByteBuf>,
+    ) -> Result<Option<(Vec<OriginFile>, Vec<PeerAddr>)>, SessionError> {
+        if !self
+            .hello
+            .features
+            .iter()
+            .any(|known| known == ORIGIN_FEATURE)
+        {
+            return Ok(None);
+        }
+        let asked = files.len();
+        let query = Message::Origin(OriginQuery {
+            publisher,
+            model: model.to_owned(),
+            files,
+        });
+        let Some(frames) = self.query(&query).await? else {
+            return Ok(None);
+        };
+        let (mut found, mut peers) = (Vec::new(), Vec::new());
+        for frame in frames {
+            match frame {
+                Message::OriginFiles(answer) => found.extend(answer.files),
+                Message::Peers(named) => peers.extend(named.peers),
+                _ => {}
+            }
+        }
+        if found.len() != asked {
+            return Err(SessionError::Answer("it speaks of other files"));
+        }
+        Ok(Some((found, peers)))
     }
 
     /// Asks for the LAN path to a version, for so many TCP connections: an offer, and the address that this

@@ -9,7 +9,7 @@ use crate::{ChunkHash, PublisherId, VersionId};
 
 use super::{
     hub::VersionFiles,
-    message::{ChunkPieces, PeerAddr},
+    message::{ChunkPieces, OriginFile, OriginQuery, PeerAddr},
 };
 
 /// Where the provider reads chunks and documents from. Its functions may block.
@@ -200,6 +200,18 @@ pub trait RefSource: Send + Sync + 'static {
 
     /// Other peers that are believed to hold chunks of a version.
     fn peers(&self, caller: &Caller, version: &VersionId) -> Vec<PeerAddr>;
+
+    /// How far the node is with files of a model of another hub that `asker` wants too, and who else wants some of
+    /// them; nothing when it knows no such model, or `caller` may not.
+    fn origin(
+        &self,
+        caller: &Caller,
+        asker: &PeerAddr,
+        query: &OriginQuery,
+    ) -> Option<(Vec<OriginFile>, Vec<PeerAddr>)> {
+        let _ = (caller, asker, query);
+        None
+    }
 
     /// Takes a peer's hint of other peers that hold chunks of a version.
     fn hinted(&self, caller: &Caller, version: Option<VersionId>, peers: Vec<PeerAddr>);

@@ -6,8 +6,11 @@ use super::*;
 use crate::{
     PublisherId, VersionId,
     sync::{
-        limits::{CAPABILITIES_PER_PEER_MAX, FEATURES_MAX, HELD_CHUNKS_MAX, PEERS_PER_FRAME_MAX},
-        message::{Limits, PeerAddr},
+        limits::{
+            CAPABILITIES_PER_PEER_MAX, FEATURES_MAX, HELD_CHUNKS_MAX, ORIGIN_FILES_PER_FRAME_MAX,
+            PEERS_PER_FRAME_MAX,
+        },
+        message::{Limits, OriginFile, PeerAddr},
     },
 };
 
@@ -50,6 +53,21 @@ fn every_message() -> Vec<Message> {
         }),
         Message::Have(VersionQuery { version }),
         Message::WhoHas(VersionQuery { version }),
+        Message::Origin(OriginQuery {
+            publisher: PublisherId::of(b"p"),
+            model: "tiny".to_owned(),
+            files: vec![ByteBuf::from(vec![1; 20]), ByteBuf::from(vec![2; 32])],
+        }),
+        Message::OriginFiles(OriginFiles {
+            files: vec![
+                OriginFile::default(),
+                OriginFile {
+                    version: Some(version),
+                    wanted: true,
+                    fetching: Some(7),
+                },
+            ],
+        }),
         Message::Identities(records.clone()),
         Message::RefRecords(Records {
             partial: true,
@@ -170,6 +188,23 @@ fn lists_one_longer_than_their_bound_are_refused() {
     };
     assert!(!refused(peers(PEERS_PER_FRAME_MAX)));
     assert!(refused(peers(PEERS_PER_FRAME_MAX + 1)));
+    let origin = |count: usize, length: usize| {
+        Message::Origin(OriginQuery {
+            publisher: PublisherId::of(b"p"),
+            model: "tiny".to_owned(),
+            files: vec![ByteBuf::from(vec![1; length]); count],
+        })
+    };
+    assert!(!refused(origin(ORIGIN_FILES_PER_FRAME_MAX, 32)));
+    assert!(refused(origin(ORIGIN_FILES_PER_FRAME_MAX + 1, 20)));
+    assert!(refused(origin(1, 21)));
+    let files = |count| {
+        Message::OriginFiles(OriginFiles {
+            files: vec![OriginFile::default(); count],
+        })
+    };
+    assert!(!refused(files(ORIGIN_FILES_PER_FRAME_MAX)));
+    assert!(refused(files(ORIGIN_FILES_PER_FRAME_MAX + 1)));
     let held = |count, start, bits| {
         let bits = Some(ByteBuf::from(vec![0; bits]));
         Message::Held(Held { count, start, bits })
