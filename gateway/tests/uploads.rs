@@ -302,6 +302,27 @@ async fn a_file_in_parts_is_whole_when_every_part_came() {
     );
 }
 
+#[tokio::test]
+async fn a_file_comes_in_so_many_parts_and_a_longer_one_in_longer_ones() {
+    use lode_gateway::limits::{LFS_PART_BYTES, LFS_PARTS_MAX};
+    let hub = Hub::new().await;
+    let most = LFS_PART_BYTES * LFS_PARTS_MAX;
+    for (size, part) in [(most, LFS_PART_BYTES), (most + 1, LFS_PART_BYTES + 1)] {
+        let object = json!({ "oid": "a".repeat(64), "size": size });
+        let asked =
+            json!({ "operation": "upload", "transfers": ["multipart"], "objects": [object] });
+        let path = "/acme/tiny.git/info/lfs/objects/batch";
+        let mut answer = hub.post(path, &asked.to_string()).await;
+        assert_eq!(answer.status(), 200);
+        let asked = answer.json().await;
+        let header = &asked["objects"][0]["actions"]["upload"]["header"];
+        assert_eq!(header["chunk_size"], json!(part.to_string()));
+        let parts = header.as_object().unwrap().len() as u64 - 1;
+        assert_eq!(parts, size.div_ceil(part));
+        assert!(parts <= LFS_PARTS_MAX);
+    }
+}
+
 /// A xorb of these chunks as they are, and its name.
 fn xorb(chunks: &[&[u8]]) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();

@@ -170,3 +170,33 @@ impl Uploads {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_commit_holds_so_many_bytes_of_content_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commit");
+        fs::create_dir(&path).unwrap();
+        let mut inline = Inline {
+            folder: Folder(path),
+            count: 0,
+            // As if all but the last three had come.
+            bytes: limits::INLINE_BYTES_MAX - 3,
+        };
+        let mut first = inline.begin().unwrap();
+        first.write_all(b"ab").unwrap();
+        let mut second = inline.begin().unwrap();
+        second.write_all(b"c").unwrap();
+        let error = second.write_all(b"d").unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains(&limits::INLINE_BYTES_MAX.to_string()),
+            "{said}"
+        );
+        assert_eq!(inline.bytes, limits::INLINE_BYTES_MAX);
+    }
+}

@@ -445,3 +445,46 @@ impl Raw {
         Ok((sum == lengths_end - lengths_len).then_some(Self { file, lengths }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::upload::InboxId;
+
+    fn key(number: u64) -> Key {
+        let mut name = [0; 32];
+        name[..8].copy_from_slice(&number.to_le_bytes());
+        (InboxId([1; 16]), name)
+    }
+
+    fn one(number: u64) -> [(Key, Mapped); 1] {
+        let lengths = vec![1];
+        let segments = Vec::new();
+        [(key(number), Mapped { lengths, segments })]
+    }
+
+    #[test]
+    fn so_many_xorbs_are_remembered_and_then_the_oldest_map_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut xorbs = Xorbs::open(folder.path()).unwrap();
+        let epoch = xorbs.epoch;
+        xorbs.remember(&one(0)).unwrap();
+        let place = xorbs.known[&key(0)];
+        // As if the first map held all but one of those that may be.
+        let others = 1..limits::XORBS_KNOWN_MAX as u64 - 1;
+        xorbs
+            .known
+            .extend(others.map(|number| (key(number), place)));
+        xorbs.remember(&one(u64::MAX)).unwrap();
+        assert_eq!(xorbs.known.len(), limits::XORBS_KNOWN_MAX);
+        assert_eq!((xorbs.maps.len(), xorbs.epoch), (2, epoch));
+        xorbs.remember(&one(u64::MAX - 1)).unwrap();
+        assert_eq!(xorbs.known.len(), 2);
+        assert!(xorbs.mapped(&key(0)).unwrap().is_none());
+        assert!(xorbs.mapped(&key(u64::MAX)).unwrap().is_some());
+        // Clients hear of it by another epoch.
+        assert_ne!(xorbs.epoch, epoch);
+        assert!(!xorbs.map_path(0).exists());
+    }
+}
