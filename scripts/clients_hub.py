@@ -255,7 +255,11 @@ def download_of(version):
         assert folder.name == through.commit, folder
         for path in (path for path in source.rglob("*") if path.is_file()):
             assert (folder / path.relative_to(source)).read_bytes() == path.read_bytes(), path
-        # All of it is here now, under the commit of the other hub, and needs that no more.
+        # The last file enters the store while the client has it already. Then the other hub is not needed any more.
+        deadline = time.monotonic() + 60
+        while not through.near.json("ls")["models"]:
+            assert time.monotonic() < deadline, "the commit does not become a version"
+            time.sleep(0.1)
         through.far.process.send_signal(signal.SIGTERM)
         through.far.process.wait(timeout=30)
         rows = through.near.json("ls", f"hf:acme/tiny@{through.commit}")["files"]
