@@ -102,7 +102,7 @@ impl Reader {
     }
 
     /// All of the home, whoever may read them: nothing outside of this module asks for them.
-    fn all_collections(&self) -> Result<&Collections, Problem> {
+    pub(crate) fn all_collections(&self) -> Result<&Collections, Problem> {
         let none = || {
             let status = StatusCode::NOT_IMPLEMENTED;
             Problem::new(status, FailureKind::Refused, "this node has no collections")
@@ -160,6 +160,16 @@ impl Writer {
         config: CollectionConfig,
         public: bool,
     ) -> Result<CollectionAt, Problem> {
+        self.check_create(name)?;
+        let all = self.reader().all_collections()?;
+        Ok(all.create(name, config, public)?)
+    }
+
+    /// That the caller may make a collection of a name, whether there is one or not.
+    ///
+    /// # Errors
+    /// 403 where the caller may read one alone, and what an absent one answers where it may not even do that.
+    pub fn check_create(&self, name: &str) -> Result<(), Problem> {
         let all = self.reader().all_collections()?;
         match all.find(name) {
             Ok(at) => {
@@ -171,7 +181,7 @@ impl Writer {
             Err(CollectionsError::Absent { .. }) => self.check_new(name, all)?,
             Err(error) => return Err(error.into()),
         }
-        Ok(all.create(name, config, public)?)
+        Ok(())
     }
 
     /// Deletes a collection; whether there was one that the caller may change.

@@ -232,3 +232,6 @@ pub const QDRANT_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long a client waits for the first bytes of a file of another hub before the head of the answer is sent: after it,
 /// a failure can only cut the body.
 pub const UPSTREAM_FIRST_WAIT: Duration = Duration::from_secs(4);
+
+/// Bytes of what is asked of a collection in the native dialect, points aside: a vector of any length, and a filter. As much as a command has.
+pub const COLLECTION_ASK_BYTES_MAX: usize = COMMAND_BYTES_MAX;

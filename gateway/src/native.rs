@@ -2,6 +2,7 @@
 
 mod about;
 mod chunks;
+mod collections;
 mod files;
 mod models;
 mod tensors;
@@ -35,7 +36,7 @@ pub(crate) fn routes() -> Vec<Route> {
     const VARIANTS: &str = "/lode/v1/models/{publisher}/{model}/{rev}/variants";
     const CHUNK: &str = "/lode/v1/chunks/{hash}";
     const OUTBOARD: &str = "/lode/v1/chunks/{hash}/outboard";
-    vec![
+    let mut routes = vec![
         Route::get("/", "Says what answers here")
             .scope::<Anyone>()
             .to(about::root),
@@ -90,7 +91,9 @@ pub(crate) fn routes() -> Vec<Route> {
         )
         .scope::<Control>()
         .to(control::commands),
-    ]
+    ];
+    routes.extend(collections::routes());
+    routes
 }
 
 /// A list of any length: `{"version","tree",KEY:[rows]}`, made while it is sent.

@@ -6,7 +6,7 @@
 
 mod alias;
 pub mod ask;
-mod body;
+pub(crate) mod body;
 pub mod change;
 pub mod config;
 mod fuse;

@@ -666,7 +666,7 @@ async fn every_route_is_in_the_documents() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 17);
+    assert_eq!(routes, 26);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const UNIT_BYTES: usize = 16 << 10;
 
 /// What a body becomes, which says what memory it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum As {
+pub(crate) enum As {
     /// Points: twice their text at the most.
     Points,
     /// Values: many times their text, up to a bound.
@@ -40,8 +40,8 @@ static ROOM: Semaphore = Semaphore::const_new(QDRANT_ROOM_BYTES / UNIT_BYTES);
 
 /// A body, and the room that it takes.
 #[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Taken {
+    pub(crate) bytes: Vec<u8>,
     _room: SemaphorePermit<'static>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Taken {
 ///
 /// # Errors
 /// 400 for one that is too long, as Qdrant says it; 503 when others have all the room.
-pub(super) async fn take(request: &mut Request, what: As) -> Result<Taken, Problem> {
+pub(crate) async fn take(request: &mut Request, what: As) -> Result<Taken, Problem> {
     let mut body = std::mem::take(&mut request.body);
     let length = request
         .headers
