@@ -10,6 +10,7 @@ use hyper::{
 };
 use lode_node::command::{Failure, FailureKind};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{body::Body, dialect::Dialect, limits::RETRY_AFTER_SECONDS};
 
@@ -18,6 +19,13 @@ pub type Response = hyper::Response<Body>;
 
 /// What a handler returns.
 pub type Answer = Result<Response, Problem>;
+
+/// The body of a failure in the native dialect.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ErrorBody {
+    pub(crate) error: Failure,
+}
 
 /// A failure on its way to a client.
 ///

@@ -40,6 +40,7 @@ use tokio_util::sync::DropGuard;
 use crate::{
     answer::{Answer, Response},
     body::{Body, BodyError, Frames},
+    describe::{Description, schema},
     limits::COMMAND_BYTES_MAX,
     route::Request,
     scope::Bridge,
@@ -175,6 +176,25 @@ pub async fn commands(bridge: Bridge, request: Request) -> Answer {
         _leave: leave,
     };
     Ok(jsonl(StatusCode::OK, Body::of_frames(lines)))
+}
+
+pub(crate) fn describe_commands() -> Description {
+    let statuses = [
+        (200, "Events as they happen, then one reply, a line each."),
+        (400, "The reply: this is no command."),
+        (
+            409,
+            "The reply: a program of an incompatible version runs here.",
+        ),
+        (413, "The reply: a command has at most 1 MiB."),
+    ];
+    Description::lines(&[schema::<Event>(), schema::<Reply>()], &statuses)
+        .takes::<Command>("One command of the program.")
+        .asks(
+            "Lode-Program",
+            "The version of the program that asks. Without it, 409.",
+        )
+        .sends("Lode-Program", "The version of the program that answers.")
 }
 
 /// Whether a client of another version may be served: the same version up to what semantic

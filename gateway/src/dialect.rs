@@ -9,11 +9,10 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use lode_node::command::{Failure, FailureKind};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    answer::{self, Response},
+    answer::{self, ErrorBody, Response},
     limits::ERROR_HEADER_BYTES_MAX,
 };
 
@@ -77,13 +76,7 @@ impl Dialect {
         code: Option<&'static str>,
     ) -> Response {
         match self {
-            Self::Native => {
-                #[derive(Serialize)]
-                struct Shown {
-                    error: Failure,
-                }
-                answer::json(status, &Shown { error: failure })
-            }
+            Self::Native => answer::json(status, &ErrorBody { error: failure }),
             Self::Hub | Self::Xet => {
                 let mut response = answer::json(status, &json!({ "error": failure.message }));
                 let absent = failure.kind == FailureKind::NotFound && self == Self::Hub;

@@ -1,7 +1,12 @@
 //! One request from its head to its answer, whatever the door: guard, table, handler, figures.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
     Method,
@@ -28,11 +33,13 @@ use crate::{
     intake::Seal,
     kept::Kept,
     limits::{BODY_IDLE_TIMEOUT, STORE_FIGURES_AGE_MAX},
-    metrics::{Metrics, Page, write_fetched, write_origins, write_status},
+    metrics::{Metrics, Moment, Page, write_fetched, write_moment, write_origins, write_status},
     native,
     oci::{self, Registry},
+    openapi,
     pace::Pace,
     patience::Patience,
+    place,
     policy::Policy,
     qdrant,
     route::{Request, Routes},
@@ -48,6 +55,7 @@ const SERVER_NAME: HeaderValue =
 /// What all requests share.
 pub struct Gateway {
     routes: Routes,
+    openapi: OnceLock<Bytes>,
     backend: Arc<dyn Backend>,
     policy: Policy,
     pace: Pace,
@@ -79,6 +87,7 @@ impl Gateway {
         Self {
             routes: Routes::new(routes.collect()),
             registry: Arc::new(Registry::new(Arc::clone(&backend), stopping.clone())),
+            openapi: OnceLock::new(),
             backend,
             policy,
             pace: Pace::new(),
@@ -93,6 +102,16 @@ impl Gateway {
     /// The table.
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// The OpenAPI document of the native dialect, as JSON.
+    pub fn openapi(&self) -> Bytes {
+        let document = || {
+            let document = openapi::document(&self.routes).to_json();
+            let document = document.expect("a document has text keys and finite numbers");
+            Bytes::from(document + "\n")
+        };
+        self.openapi.get_or_init(document).clone()
     }
 
     /// What carries out commands.
@@ -155,12 +174,20 @@ impl Gateway {
     pub async fn figures(&self) -> String {
         let mut page = Page::default();
         self.metrics.write(&mut page);
-        if let Some(fetcher) = self.fetcher() {
-            write_fetched(&mut page, &fetcher.figures());
+        let fetched = self.fetcher().map(|fetcher| fetcher.figures());
+        if let Some(fetched) = &fetched {
+            write_fetched(&mut page, fetched);
         }
         if let Some(origins) = self.origins() {
             write_origins(&mut page, &origins.figures());
         }
+        let moment = Moment {
+            fetched,
+            read: self.reads().figures(),
+            addresses: self.kept.usage(),
+            bodies: place::figures(),
+        };
+        write_moment(&mut page, &moment);
         if let Some(status) = self.status().await {
             write_status(&mut page, &status);
         }
@@ -240,6 +267,9 @@ impl Gateway {
             Ok(found) => found,
             Err(problem) => return (NONE, Err(problem)),
         };
+        if let Err(problem) = route.check_query(&target) {
+            return (route.pattern(), Err(problem));
+        }
         let has_body = !hyper::body::Body::is_end_stream(&body);
         let patience = Patience::new(BODY_IDLE_TIMEOUT);
         let request = Request {

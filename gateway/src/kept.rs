@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use lode_node::tokens::TokenId;
-use lode_store::recent::Recent;
+use lode_store::recent::{Recent, Usage};
 
 use crate::{
     answer::Problem,
@@ -39,6 +39,13 @@ struct Known {
 impl Default for Kept {
     fn default() -> Self {
         Self(Recent::new(CONTENTS_KEPT_MAX))
+    }
+}
+
+impl Kept {
+    /// How often an address was asked for.
+    pub(crate) fn usage(&self) -> Usage {
+        self.0.usage()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod content;
 pub mod control;
 mod cors;
 mod crowd;
+pub mod describe;
 pub mod dialect;
 mod file;
 pub mod gateway;

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use lode_node::{command::Status, fetch::Figures, origin::Figures as OriginFigures};
+use lode_node::{
+    command::Status, fetch::Figures, origin::Figures as OriginFigures, read::ReadFigures,
+};
+use lode_store::recent::Usage;
 
 /// Counts of one route, method and class of status.
 #[derive(Debug, Default)]
@@ -118,10 +121,7 @@ impl Metrics {
         page.family("lode_http_answer_seconds_total", "counter", help);
         for (key, counters) in &all {
             let time_us = counters.time_us.load(Ordering::Relaxed);
-            page.value(
-                &label(key),
-                format!("{}.{:06}", time_us / 1_000_000, time_us % 1_000_000),
-            );
+            page.value(&label(key), seconds(time_us));
         }
         let help = "Requests turned away because of their host or origin.";
         page.family("lode_http_refused_total", "counter", help);
@@ -218,6 +218,85 @@ pub fn write_origins(page: &mut Page, figures: &OriginFigures) {
     );
 }
 
+/// Figures that come from several parts of the node, of one moment.
+#[derive(Debug)]
+pub struct Moment {
+    /// What was fetched from peers; nothing where there are none.
+    pub fetched: Option<Figures>,
+    /// What reading the home took.
+    pub read: ReadFigures,
+    /// Whether it was known from before what an address names.
+    pub addresses: Usage,
+    /// Bodies that wait for room, and the bytes of it that are taken.
+    pub bodies: (u64, u64),
+}
+
+/// Writes where bytes came from, what was still known, what was wrong, and what waits.
+pub fn write_moment(page: &mut Page, moment: &Moment) {
+    let (read, work) = (&moment.read, &moment.read.work);
+    let fetched = moment.fetched.unwrap_or_default();
+    let help = "Bytes by where they came from: disk is files of the home and of users, as far as \
+                they were read; peers, verified ones for readers; made, those of variants.";
+    page.family("lode_read_bytes_total", "counter", help);
+    page.value("{from=\"disk\"}", read.disk_bytes);
+    page.value("{from=\"peers\"}", fetched.bytes);
+    page.value("{from=\"made\"}", work.bytes);
+    let mut caches = read.caches.clone();
+    caches.push(("addresses", moment.addresses));
+    caches.push(("fetched", fetched.memory));
+    page.family(
+        "lode_cache_hits_total",
+        "counter",
+        "Times that something was in memory.",
+    );
+    for (name, usage) in &caches {
+        page.value(&format!("{{cache=\"{name}\"}}"), usage.hits);
+    }
+    page.family(
+        "lode_cache_misses_total",
+        "counter",
+        "Times that it was not.",
+    );
+    for (name, usage) in &caches {
+        page.value(&format!("{{cache=\"{name}\"}}"), usage.misses);
+    }
+    let help =
+        "Bytes that were not what they must be: places of chunks on disk, peers that sent them.";
+    page.family("lode_verify_failures_total", "counter", help);
+    page.value("{from=\"disk\"}", read.wrong);
+    page.value("{from=\"peers\"}", fetched.lies);
+    page.family(
+        "lode_variant_seconds_total",
+        "counter",
+        "Time that making bytes of variants took.",
+    );
+    page.value("", seconds(work.time_us));
+    page.gauge(
+        "lode_variant_makers",
+        "Readers for whom something is made now.",
+        work.makers,
+    );
+    page.family(
+        "lode_queue_depth",
+        "gauge",
+        "What waits for its turn, by for what.",
+    );
+    for (queue, depth) in [
+        ("bodies", moment.bodies.0),
+        ("fetches", fetched.waiting),
+        ("keeping", fetched.keeping),
+        ("searches", fetched.lookups_waiting),
+        ("variants", work.waiting),
+    ] {
+        page.value(&format!("{{queue=\"{queue}\"}}"), depth);
+    }
+    page.gauge(
+        "lode_http_body_room_bytes",
+        "Memory that bodies on their way have taken.",
+        moment.bodies.1,
+    );
+}
+
 /// Writes what was fetched from peers for readers.
 pub fn write_fetched(page: &mut Page, figures: &Figures) {
     page.counter(
@@ -295,6 +374,10 @@ impl Page {
     }
 }
 
+fn seconds(time_us: u64) -> String {
+    format!("{}.{:06}", time_us / 1_000_000, time_us % 1_000_000)
+}
+
 /// Escapes the value of a label.
 pub fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
@@ -356,6 +439,34 @@ mod tests {
             );
         }
         assert!(!text.contains("lode_disk_max_bytes"));
+    }
+
+    #[test]
+    fn what_came_from_where_what_was_known_and_what_waits_are_figures() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = crate::published::Published::new(folder.path());
+        let moment = Moment {
+            fetched: None,
+            read: lode_node::read::Reads::new(home.store.clone()).figures(),
+            addresses: Usage { hits: 3, misses: 4 },
+            bodies: (5, 6),
+        };
+        let mut page = Page::default();
+        write_moment(&mut page, &moment);
+        let text = page.into_text();
+        for line in [
+            "lode_read_bytes_total{from=\"peers\"} 0",
+            "lode_cache_hits_total{cache=\"addresses\"} 3",
+            "lode_cache_misses_total{cache=\"addresses\"} 4",
+            "lode_verify_failures_total{from=\"disk\"} 0",
+            "lode_queue_depth{queue=\"bodies\"} 5",
+            "lode_http_body_room_bytes 6",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} in:\n{text}"
+            );
+        }
     }
 
     #[test]

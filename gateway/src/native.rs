@@ -39,58 +39,75 @@ pub(crate) fn routes() -> Vec<Route> {
     let mut routes = vec![
         Route::get("/", "Says what answers here")
             .scope::<Anyone>()
-            .to(about::root),
+            .to(about::root)
+            .described(about::describe_root),
         Route::get("/healthz", "Says that the process lives")
             .scope::<Anyone>()
-            .to(about::health),
+            .to(about::health)
+            .described(about::describe_health),
         Route::get("/readyz", "Says whether requests are welcome")
             .scope::<Anyone>()
-            .to(about::ready),
+            .to(about::ready)
+            .described(about::describe_ready),
         Route::get("/metrics", "Figures for Prometheus")
             .scope::<Admin>()
-            .to(about::metrics),
+            .to(about::metrics)
+            .described(about::describe_metrics),
         Route::get("/lode/v1/openapi.json", "This document")
             .scope::<Anyone>()
-            .to(about::openapi),
+            .to(about::openapi)
+            .described(about::describe_openapi),
         Route::get(MODELS, "Lists the models of the home")
             .scope::<Read>()
-            .to(models::list),
+            .to(models::list)
+            .described(models::describe_list),
         Route::get(MODEL, "Shows a model with its branches and tags")
             .scope::<Read>()
-            .to(models::show),
+            .to(models::show)
+            .described(models::describe_show),
         Route::get(REV, "Shows a version")
             .scope::<Read>()
-            .to(models::version),
+            .to(models::version)
+            .described(models::describe_version),
         Route::get(FILES, "Lists the files of a version")
             .scope::<Read>()
-            .to(files::list),
+            .to(files::list)
+            .described(files::describe_list),
         Route::get(FILE, "Sends a file, or ranges of it")
             .scope::<Read>()
-            .to(files::content),
+            .to(files::content)
+            .described(files::describe_content),
         Route::get(FILE_CHUNKS, "Lists the chunks of a file")
             .scope::<Read>()
-            .to(files::chunks),
+            .to(files::chunks)
+            .described(files::describe_chunks),
         Route::get(TENSORS, "Lists the tensors of a version")
             .scope::<Read>()
-            .to(tensors::list),
+            .to(tensors::list)
+            .described(tensors::describe_list),
         Route::get(TENSOR, "Sends a tensor, rows of it, or ranges of those")
             .scope::<Read>()
-            .to(tensors::content),
+            .to(tensors::content)
+            .described(tensors::describe_content),
         Route::get(VARIANTS, "Lists the variants of a version with their sizes")
             .scope::<Read>()
-            .to(variants::list),
+            .to(variants::list)
+            .described(variants::describe_list),
         Route::get(CHUNK, "Sends a chunk or document by its hash")
             .scope::<Read>()
-            .to(chunks::content),
+            .to(chunks::content)
+            .described(chunks::describe_content),
         Route::get(OUTBOARD, "Sends a chunk's hash tree")
             .scope::<Read>()
-            .to(chunks::outboard),
+            .to(chunks::outboard)
+            .described(chunks::describe_outboard),
         Route::post(
             "/lode/v1/commands",
             "Carries out one command of the program",
         )
         .scope::<Control>()
-        .to(control::commands),
+        .to(control::commands)
+        .described(control::describe_commands),
     ];
     routes.extend(collections::routes());
     routes

@@ -4,6 +4,8 @@
 //! plenty, steps are long; when half of the room is taken they are short, so that many who read slowly
 //! leave others their turn. The room is the process's, since its memory is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use lode_node::command::{Failure, FailureKind};
@@ -16,6 +18,31 @@ const UNIT_BYTES: u64 = 16 * 1024;
 const UNITS: u32 = units(BODY_ROOM_BYTES);
 
 static ROOM: Semaphore = Semaphore::const_new(UNITS as usize);
+
+/// Bodies that wait for room.
+static WAITING: AtomicU64 = AtomicU64::new(0);
+
+/// Counts one of them while it lives: the client may leave.
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Self {
+        WAITING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many bodies wait for room, and how many bytes of it are taken.
+pub(crate) fn figures() -> (u64, u64) {
+    let taken = u64::from(UNITS).saturating_sub(ROOM.available_permits() as u64);
+    (WAITING.load(Ordering::Relaxed), taken * UNIT_BYTES)
+}
 
 /// Room for the steps of one body.
 #[derive(Debug)]
@@ -49,6 +76,7 @@ impl Place {
             });
         }
         let short = units(length.min(2 * SHORT_STEP_BYTES));
+        let _waiting = Waiting::new();
         match tokio::time::timeout(PLACE_TIMEOUT, room.acquire_many(short)).await {
             Ok(Ok(held)) => Ok(Self {
                 step_bytes: SHORT_STEP_BYTES,
@@ -100,6 +128,7 @@ mod tests {
         assert_eq!(room.available_permits(), 0);
         let mut late = Box::pin(Place::take_of(room, total, 1));
         assert!(futures_lite::future::poll_once(&mut late).await.is_none());
+        assert!(figures().0 >= 1, "it waits");
         places.pop();
         assert!(late.await.is_ok());
     }

@@ -27,6 +27,7 @@ use lode_store::name::RESERVED_ALIASES;
 
 use crate::{
     answer::{Answer, Problem},
+    describe::Description,
     gateway::Gateway,
     scope::Scope,
     target::Target,
@@ -131,6 +132,9 @@ pub struct Route {
     about: &'static str,
     scope: &'static str,
     segments: Vec<Segment>,
+    description: Option<fn() -> Description>,
+    /// The parameters of the query that the description names.
+    queries: Vec<String>,
     handler: Handler,
 }
 
@@ -188,6 +192,47 @@ impl Route {
     /// The name of its scope.
     pub fn scope(&self) -> &'static str {
         self.scope
+    }
+
+    /// Says what it takes and answers: each route of the native dialect does. From then on a parameter of
+    /// the query that this does not name is refused.
+    #[must_use]
+    pub fn described(mut self, description: fn() -> Description) -> Self {
+        self.queries = description().queries().map(str::to_owned).collect();
+        self.description = Some(description);
+        self
+    }
+
+    /// What it takes and answers, if that was said.
+    pub fn description(&self) -> Option<Description> {
+        self.description.map(|description| description())
+    }
+
+    /// That the query has no parameter that the route does not know, and none twice.
+    ///
+    /// # Errors
+    /// 400, if it was said which there are.
+    pub(crate) fn check_query(&self, target: &Target) -> Result<(), Problem> {
+        if self.description.is_none() {
+            return Ok(());
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for key in target.query_keys() {
+            let cut = || key.chars().take(80).collect::<String>();
+            if !self.queries.iter().any(|known| known == key) {
+                let known = match self.queries.is_empty() {
+                    true => "none".to_owned(),
+                    false => self.queries.join(", "),
+                };
+                let message = format!("this address has no parameter {:?}", cut());
+                return Err(Problem::usage(message).advise(format!("it knows: {known}")));
+            }
+            if seen.contains(&key) {
+                return Err(Problem::usage(format!("{key} stands twice in the query")));
+            }
+            seen.push(key);
+        }
+        Ok(())
     }
 
     /// The names in its pattern.
@@ -303,6 +348,8 @@ impl<S: Scope> Scoped<S> {
             about,
             scope: S::NAME,
             segments,
+            description: None,
+            queries: Vec::new(),
             handler,
         }
     }

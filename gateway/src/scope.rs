@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{answer::Problem, gateway::Gateway, visitor::Visitor};
 
 /// Who may call a route.
@@ -82,8 +84,8 @@ impl Lobby {
     }
 
     /// The OpenAPI document.
-    pub fn openapi(&self) -> serde_json::Value {
-        crate::openapi::document(self.0.routes())
+    pub fn openapi(&self) -> Bytes {
+        self.0.openapi()
     }
 }
 

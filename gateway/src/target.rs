@@ -81,6 +81,11 @@ impl Target {
         pairs.map(|(_, value)| value.as_str())
     }
 
+    /// The keys of all pairs.
+    pub(crate) fn query_keys(&self) -> impl Iterator<Item = &str> {
+        self.query.iter().map(|(key, _)| key.as_str())
+    }
+
     /// The pairs as they stand in an address, after a `?` if there are any.
     pub fn query_text(&self) -> String {
         pairs_text(self.query.iter().map(|(key, value)| (&key[..], &value[..])))

@@ -436,6 +436,14 @@ async fn a_liar_alone_gives_nothing() {
     }
     let (status, _) = setup.big(20_000_000..20_000_010).await;
     assert_eq!(status, 503, "it is not asked again");
+    assert!(setup.figures().lies > 0, "{:?}", setup.figures());
+    let answer = setup.get("/metrics", &[]).await.bytes().await.unwrap();
+    let page = String::from_utf8_lossy(&answer).into_owned();
+    let none = "lode_verify_failures_total{from=\"peers\"} 0\n";
+    assert!(
+        page.contains(&none[..none.len() - 3]) && !page.contains(none),
+        "{page}"
+    );
     setup.end().await;
 }
 

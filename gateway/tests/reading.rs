@@ -538,9 +538,16 @@ async fn rows_are_cut_along_the_outermost_dimension() {
     assert_eq!((status, bytes.as_slice()), (206, &all[56..60]));
     let (status, bytes) = setup.bytes(&setup.tensor("e?rows=4..4"), &[]).await;
     assert_eq!((status, bytes.len()), (200, 0));
-    for rows in ["2..9", "3..1", "x", "1", "-1..2"] {
+    for (rows, status) in [
+        ("2..9", 416),
+        ("3..1", 416),
+        ("99999999999999999999..", 416),
+        ("x", 400),
+        ("1", 400),
+        ("-1..2", 400),
+    ] {
         let path = setup.tensor(&format!("e?rows={rows}"));
-        assert_eq!(setup.get(&path, &[]).await.status(), 400, "{rows}");
+        assert_eq!(setup.get(&path, &[]).await.status(), status, "{rows}");
     }
     let tag = |answer: &Exchange| answer.header("etag").unwrap().to_owned();
     let whole = tag(&setup.head(&setup.tensor("e"), &[]).await);

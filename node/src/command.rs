@@ -9,6 +9,7 @@
 )]
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{origin::Upstream, tokens::Power};
 
@@ -21,7 +22,7 @@ pub use collection::{
 };
 
 /// One request to the node that holds the home. Paths are absolute.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Makes a version of `dir` under `name` (`alias/model` or `KEY/model`).
@@ -111,7 +112,7 @@ pub enum Command {
 }
 
 /// `lode push`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Push {
     /// Absolute path of the folder (or of one file).
     pub dir: String,
@@ -143,7 +144,7 @@ pub struct Push {
 }
 
 /// `lode pull`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Pull {
     /// `alias/model[@rev][:variant]`.
     pub name: String,
@@ -177,11 +178,12 @@ pub struct Pull {
     pub no_lan: bool,
     /// The hub of a name `hf:ORG/MODEL`; the node's own, or else the Hugging Face Hub, when absent.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub upstream: Option<Box<Upstream>>,
 }
 
 /// `lode variant check`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VariantCheck {
     /// `alias/model[@rev]:variant`.
     pub name: String,
@@ -193,7 +195,7 @@ pub struct VariantCheck {
 }
 
 /// `lode token create`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenCreate {
     /// What it is called; its id when absent.
     pub name: Option<String>,
@@ -207,7 +209,7 @@ pub struct TokenCreate {
 }
 
 /// Something that happened on the way to the [`Reply`]. For people and progress bars.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A line for the user: what was decided or noticed.
@@ -224,7 +226,7 @@ pub enum Event {
 }
 
 /// The last line of an answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
     /// The command was carried out.
@@ -234,7 +236,7 @@ pub enum Reply {
 }
 
 /// Why a command was not carried out, for people and for exit codes.
-#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// The kind, from which exit code and HTTP status follow.
@@ -242,11 +244,12 @@ pub struct Failure {
     /// What failed, and which.
     pub message: String,
     /// What to do about it.
+    #[schema(required)]
     pub advice: Option<String>,
 }
 
 /// Kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Something else: I/O, a full disk, a bug. Exit 1, HTTP 500.
@@ -289,7 +292,7 @@ impl FailureKind {
 }
 
 /// The result of a [`Command`]. Sizes are bytes, times seconds since 1970.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Nothing to say beyond success.
@@ -380,7 +383,7 @@ pub enum Outcome {
 }
 
 /// What a push made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pushed {
     /// `alias/model@ref` as to be typed again.
     pub name: String,
@@ -401,7 +404,7 @@ pub struct Pushed {
 }
 
 /// What a pull wrote.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pulled {
     /// `alias/model@rev`.
     pub name: String,
@@ -427,7 +430,7 @@ pub struct Pulled {
 }
 
 /// One model of the home.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ModelRow {
     /// `alias/model`, or `KEY/model` when no alias is bound.
     pub name: String,
@@ -448,7 +451,7 @@ pub struct ModelRow {
 }
 
 /// One file of a version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FileRow {
     /// Path inside the version.
     pub path: String,
@@ -468,7 +471,7 @@ pub struct FileRow {
 }
 
 /// One variant of a version.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct VariantRow {
     /// What stands behind the colon of a name.
     pub name: String,
@@ -496,7 +499,7 @@ pub struct VariantRow {
 }
 
 /// One token of the home.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenRow {
     /// What it is called.
     pub name: String,
@@ -515,7 +518,7 @@ pub struct TokenRow {
 }
 
 /// One tensor of a version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TensorRow {
     /// Name in the file.
     pub name: String,
@@ -532,7 +535,7 @@ pub struct TensorRow {
 }
 
 /// A version at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// `alias/model`.
     pub name: String,
@@ -587,7 +590,7 @@ pub struct Shown {
 }
 
 /// One signature of a version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SignatureRow {
     /// Algorithm.
     pub algorithm: String,
@@ -598,7 +601,7 @@ pub struct SignatureRow {
 }
 
 /// One version in a log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogRow {
     /// Version id.
     pub version: String,
@@ -619,7 +622,7 @@ pub struct LogRow {
 }
 
 /// Differences of two versions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Diff {
     /// Version compared from.
     pub from: String,
@@ -634,7 +637,7 @@ pub struct Diff {
 }
 
 /// One file or tensor that differs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DiffRow {
     /// `added`, `removed` or `changed`.
     pub change: String,
@@ -655,7 +658,7 @@ pub struct DiffRow {
 }
 
 /// One edge of a lineage.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LineageRow {
     /// Depth below the version asked for; negative for what was made from it.
     pub depth: i32,
@@ -670,7 +673,7 @@ pub struct LineageRow {
 }
 
 /// One branch or tag.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RefRow {
     /// `branch` or `tag`.
     pub kind: String,
@@ -683,7 +686,7 @@ pub struct RefRow {
 }
 
 /// Result of a check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Checked {
     /// Chunks looked at.
     pub chunks: u64,
@@ -696,7 +699,7 @@ pub struct Checked {
 }
 
 /// Something that is not as it should be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// `ok`, `warning` or `corrupt`.
     pub level: String,
@@ -707,7 +710,7 @@ pub struct Finding {
 }
 
 /// One peer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PeerRow {
     /// Node id, hex.
     pub node: String,
@@ -733,7 +736,7 @@ pub struct PeerRow {
 }
 
 /// One alias.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AliasRow {
     /// Local name.
     pub alias: String,
@@ -744,7 +747,7 @@ pub struct AliasRow {
 }
 
 /// What the node is doing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Home folder.
     pub home: String,
@@ -783,7 +786,7 @@ pub struct Status {
 }
 
 /// Work under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct JobRow {
     /// `push`, `pull`, ..
     pub kind: String,

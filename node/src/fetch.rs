@@ -25,7 +25,7 @@ use std::{
     },
 };
 
-use lode_store::{PublisherId, VersionId, tree::Tree};
+use lode_store::{PublisherId, VersionId, recent::Usage, sync::receiver::FetchOptions, tree::Tree};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -69,6 +69,14 @@ pub struct Figures {
     pub cached: u64,
     /// Searches for models and chunks that are not here.
     pub lookups: u64,
+    /// Searches that wait for their turn.
+    pub lookups_waiting: u64,
+    /// Whole chunks that wait for the store.
+    pub keeping: u64,
+    /// Times that bytes were asked for in memory, and whether they were there.
+    pub memory: Usage,
+    /// Peers that were caught sending wrong bytes, by pulls too.
+    pub lies: u64,
 }
 
 /// Fetches on demand for readers of a node. Clones share everything.
@@ -91,6 +99,9 @@ pub(crate) struct Fetching {
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Shared with every fetch of the node.
+    lies: Arc<AtomicU64>,
+    lookups_waiting: AtomicU64,
     requests: AtomicU64,
     failed: AtomicU64,
     bytes: AtomicU64,
@@ -109,6 +120,15 @@ impl Default for Fetching {
             looks: Semaphore::new(LOOKS_AT_A_TIME),
             counts: Counts::default(),
         }
+    }
+}
+
+impl Node {
+    /// How peers are asked by whatever this node fetches.
+    pub(crate) fn fetch_options(&self) -> FetchOptions {
+        let mut options = FetchOptions::default();
+        options.lies = Arc::clone(&self.fetching().counts.lies);
+        options
     }
 }
 
@@ -143,6 +163,10 @@ impl Fetcher {
             waiting: shared.table.waiting(),
             cached: shared.table.bytes() as u64,
             lookups: count(&shared.counts.lookups),
+            lookups_waiting: count(&shared.counts.lookups_waiting),
+            keeping: shared.keeper.queued(),
+            memory: shared.table.usage(),
+            lies: count(&shared.counts.lies),
         }
     }
 

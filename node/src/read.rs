@@ -8,6 +8,7 @@
 mod access;
 mod cache;
 mod chunk;
+mod figures;
 mod file;
 mod layout;
 pub mod limits;
@@ -37,6 +38,7 @@ use file::FileMap;
 pub(crate) use file::Part;
 
 pub use chunk::ChunkSource;
+pub use figures::ReadFigures;
 pub use file::{ChunkAt, FileReader};
 pub use layout::{FileTensors, FindError, Layout, RowsError, TensorAt, parse_rows};
 pub use names::{ModelAt, RefAt, RefKind, Resolved};

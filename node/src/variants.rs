@@ -25,7 +25,7 @@ use lode_store::{TreeId, tree::Tree};
 
 use crate::command::{Failure, FailureKind};
 
-pub use blocks::Blocks;
+pub use blocks::{Blocks, Work};
 pub use lode_quantize::Recipe;
 pub use open::{Claimed, Opener, VariantAt, VariantFileAt};
 pub(crate) use open::{Variants, variants};

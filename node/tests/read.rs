@@ -106,6 +106,8 @@ fn a_changed_outside_file_gives_an_error_and_never_other_bytes() {
     let reads = Reads::new(home.store.clone());
     let reader = open(&reads, version, "mine");
     assert!(reader.read(range(0, 1000)).is_ok());
+    assert!(reads.figures().disk_bytes >= 1000);
+    assert_eq!(reads.figures().wrong, 0);
     let mut changed = bytes.clone();
     changed[1500] ^= 1;
     std::fs::write(home.outside("mine"), &changed).unwrap();
@@ -114,6 +116,7 @@ fn a_changed_outside_file_gives_an_error_and_never_other_bytes() {
         matches!(error.kind(), FailureKind::NoPeer | FailureKind::Corrupt),
         "{error}"
     );
+    assert!(reads.figures().wrong > 0, "it is counted");
     let error = open(&reads, version, "mine")
         .check_held(range(0, 10))
         .unwrap_err();

@@ -4,13 +4,54 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+/// How often something was asked for that may be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Times that it was.
+    pub hits: u64,
+    /// Times that it was not.
+    pub misses: u64,
+}
+
+/// Counts that.
+#[derive(Debug, Default)]
+pub struct UsageCount {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl UsageCount {
+    /// Counts what was found, or not, and hands it on.
+    pub fn count<V>(&self, found: Option<V>) -> Option<V> {
+        let count = if found.is_some() {
+            &self.hits
+        } else {
+            &self.misses
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// The counts so far.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+}
 
 /// Values by key, up to a total weight.
 #[derive(Debug)]
 pub struct Recent<K, V> {
     weight_max: usize,
+    usage: UsageCount,
     halves: Mutex<Halves<K, V>>,
 }
 
@@ -35,12 +76,27 @@ impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
         };
         Self {
             weight_max,
+            usage: UsageCount::default(),
             halves: Mutex::new(halves),
         }
     }
 
     /// The value of `key`, if it is kept and was true as of `as_of`.
     pub fn get(&self, key: &K, as_of: u64) -> Option<V> {
+        self.usage.count(self.find(key, as_of))
+    }
+
+    /// Whether the value of `key` is kept and was true as of `as_of`; this is not counted.
+    pub fn has(&self, key: &K, as_of: u64) -> bool {
+        self.find(key, as_of).is_some()
+    }
+
+    /// How often a value was asked for.
+    pub fn usage(&self) -> Usage {
+        self.usage.usage()
+    }
+
+    fn find(&self, key: &K, as_of: u64) -> Option<V> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         if halves.as_of != as_of {
             return None;
@@ -92,6 +148,17 @@ mod tests {
         let halves = recent.halves.lock().unwrap_or_else(PoisonError::into_inner);
         let all = halves.newer.values().chain(halves.older.values());
         all.map(|(_, weight)| weight).sum()
+    }
+
+    #[test]
+    fn what_is_found_and_what_is_not_are_counted() {
+        let recent = Recent::new(20);
+        recent.put(1, 1, 1, 0);
+        for key in [1, 1, 2] {
+            recent.get(&key, 0);
+        }
+        recent.get(&1, 1);
+        assert_eq!(recent.usage(), Usage { hits: 2, misses: 2 });
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
 
 mod content;
 mod error;
+mod figures;
 mod hand;
 mod open;
 mod outside;
@@ -30,6 +31,7 @@ mod write;
 
 pub use content::KnownFile;
 pub use error::{OpenError, ReadError, WriteError};
+pub use figures::Figures;
 pub(crate) use open::LogOrIndex;
 pub use outside::OutsideWriter;
 pub use protect::Protection;
@@ -99,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     index: RwLock<Arc<Index>>,
     recent: hand::RecentReads,
+    read: figures::Counts,
     pub(crate) log: Log,
     pub(crate) open: OpenContainers,
     pub(crate) protect: protect::Protections,

@@ -10,6 +10,7 @@ use crate::{
     body::Source,
     condition::Etag,
     content::Content,
+    describe::Description,
     reader::{OpenChunk, Reader},
     route::Request,
 };
@@ -41,6 +42,10 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
     content.answer(&request.method, &request.headers).await
 }
 
+pub(super) fn describe_content() -> Description {
+    Description::bytes(false, "The chunk, or the document.")
+}
+
 /// `GET|HEAD /lode/v1/chunks/{hash}/outboard`
 pub(super) async fn outboard(reader: Reader, request: Request) -> Answer {
     let hash = hash(&request)?;
@@ -54,4 +59,11 @@ pub(super) async fn outboard(reader: Reader, request: Request) -> Answer {
         source: Arc::new(outboard),
     };
     content.answer(&request.method, &request.headers).await
+}
+
+pub(super) fn describe_outboard() -> Description {
+    Description::bytes(
+        false,
+        "The inner nodes of the chunk's hash tree over groups of 16 KiB, in pre-order.",
+    )
 }

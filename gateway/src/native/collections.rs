@@ -10,16 +10,19 @@ use lode_node::{
     EventSink,
     collections::CollectionAt,
     command::{
-        CollectionCommand, CollectionCommit, CollectionCreate, CollectionPoints, CollectionSearch,
-        CollectionSelect, Failure, FailureKind, Outcome,
+        CollectionCommand, CollectionCommit, CollectionCreate, CollectionPoints, CollectionRow,
+        CollectionSearch, CollectionSelect, CollectionShown, Failure, FailureKind, Outcome,
+        PointRow, Pushed,
     },
 };
 use lode_store::access::Caller;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{
     answer::{self, Answer, Problem},
+    describe::{Description, pattern},
     limits::COLLECTION_ASK_BYTES_MAX,
     qdrant::{
         body::{As, take},
@@ -41,31 +44,40 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::get("/lode/v1/collections", "Lists the collections of the home")
             .scope::<Read>()
-            .to(list),
+            .to(list)
+            .described(describe_list),
         Route::get(ONE, "Shows a collection")
             .scope::<Read>()
-            .to(show),
+            .to(show)
+            .described(describe_show),
         Route::put(ONE, "Makes a collection")
             .scope::<Write>()
-            .to(create),
+            .to(create)
+            .described(describe_create),
         Route::delete(ONE, "Deletes a collection")
             .scope::<Write>()
-            .to(delete),
+            .to(delete)
+            .described(describe_delete),
         Route::post(SEARCH, "Finds the nearest points of a collection")
             .scope::<Read>()
-            .to(search),
+            .to(search)
+            .described(describe_search),
         Route::post(POINTS, "Sets points of a collection")
             .scope::<Write>()
-            .to(upsert),
+            .to(upsert)
+            .described(describe_upsert),
         Route::post(READ, "Reads points of a collection")
             .scope::<Read>()
-            .to(read),
+            .to(read)
+            .described(describe_read),
         Route::post(DELETE, "Deletes points of a collection")
             .scope::<Write>()
-            .to(delete_points),
+            .to(delete_points)
+            .described(describe_delete_points),
         Route::post(COMMIT, "Makes a version of a collection")
             .scope::<Write>()
-            .to(commit),
+            .to(commit)
+            .described(describe_commit),
     ]
 }
 
@@ -82,6 +94,10 @@ pub(super) async fn list(reader: Reader, _: Request) -> Answer {
     .await
 }
 
+pub(super) fn describe_list() -> Description {
+    Description::json::<CollectionList>("Those that the caller may read.")
+}
+
 /// `GET /lode/v1/collections/{collection}`
 pub(super) async fn show(reader: Reader, request: Request) -> Answer {
     let name = request.params.get("collection").to_owned();
@@ -90,6 +106,10 @@ pub(super) async fn show(reader: Reader, request: Request) -> Answer {
         ask(&reader, CollectionCommand::Show { name })
     })
     .await
+}
+
+pub(super) fn describe_show() -> Description {
+    Description::json::<CollectionShown>("The collection.")
 }
 
 /// `PUT /lode/v1/collections/{collection}`
@@ -113,6 +133,12 @@ pub(super) async fn create(writer: Writer, mut request: Request) -> Answer {
     .await
 }
 
+pub(super) fn describe_create() -> Description {
+    Description::json::<CollectionShown>("The collection.")
+        .takes::<CollectionCreate>("What it holds; its name is that of the address.")
+        .problem(409, "There is one of that name.")
+}
+
 /// `DELETE /lode/v1/collections/{collection}?force=true`
 pub(super) async fn delete(writer: Writer, request: Request) -> Answer {
     let name = request.params.get("collection").to_owned();
@@ -122,6 +148,15 @@ pub(super) async fn delete(writer: Writer, request: Request) -> Answer {
         ask(writer.reader(), CollectionCommand::Remove { name, force })
     })
     .await
+}
+
+pub(super) fn describe_delete() -> Description {
+    let flag = pattern("^(true|false)$");
+    Description::json::<Done>("It is deleted; its versions stay.").query(
+        "force",
+        "`true`: also what is in no version.",
+        flag,
+    )
 }
 
 /// `POST /lode/v1/collections/{collection}/search`
@@ -136,6 +171,13 @@ pub(super) async fn search(reader: Reader, mut request: Request) -> Answer {
     .await
 }
 
+pub(super) fn describe_search() -> Description {
+    Description::json::<PointsFound>("The nearest points, the nearest first.")
+        .takes::<CollectionSearch>(
+            "What is searched for. `filter` may be JSON in Qdrant's grammar.",
+        )
+}
+
 /// `POST /lode/v1/collections/{collection}/points/read`
 pub(super) async fn read(reader: Reader, mut request: Request) -> Answer {
     let name = request.params.get("collection").to_owned();
@@ -146,6 +188,11 @@ pub(super) async fn read(reader: Reader, mut request: Request) -> Answer {
         ask(&reader, CollectionCommand::Points(points))
     })
     .await
+}
+
+pub(super) fn describe_read() -> Description {
+    Description::json::<PointsFound>("The points; `next` is the first id that is not among them.")
+        .takes::<CollectionPoints>("Which points. `filter` may be JSON in Qdrant's grammar.")
 }
 
 /// `POST /lode/v1/collections/{collection}/points`
@@ -161,6 +208,12 @@ pub(super) async fn upsert(writer: Writer, mut request: Request) -> Answer {
     .await
 }
 
+pub(super) fn describe_upsert() -> Description {
+    Description::json::<PointsSet>("They are durable.")
+        .takes::<PointsToSet>("The points, as in Qdrant's dialect: a list, or a batch of columns.")
+        .problem(507, "The disk is full.")
+}
+
 /// `POST /lode/v1/collections/{collection}/points/delete`
 pub(super) async fn delete_points(writer: Writer, mut request: Request) -> Answer {
     let name = request.params.get("collection").to_owned();
@@ -171,6 +224,12 @@ pub(super) async fn delete_points(writer: Writer, mut request: Request) -> Answe
         ask(writer.reader(), CollectionCommand::DeletePoints(select))
     })
     .await
+}
+
+pub(super) fn describe_delete_points() -> Description {
+    Description::json::<PointsCounted>("They are deleted.")
+        .takes::<CollectionSelect>("Which points. `filter` may be JSON in Qdrant's grammar.")
+        .problem(507, "The disk is full.")
 }
 
 /// `POST /lode/v1/collections/{collection}/commit`
@@ -185,6 +244,58 @@ pub(super) async fn commit(writer: Writer, mut request: Request) -> Answer {
     })
     .await
 }
+
+pub(super) fn describe_commit() -> Description {
+    Description::json::<Pushed>("The version, or the one that holds the same already.")
+        .takes::<CollectionCommit>("What to call it.")
+        .problem(507, "The disk is full.")
+}
+
+/// The collections of the home that the caller may read.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the answer is made elsewhere; this is its shape")]
+struct CollectionList {
+    collections: Vec<CollectionRow>,
+}
+
+/// Points that were read or found.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the answer is made elsewhere; this is its shape")]
+struct PointsFound {
+    points: Vec<PointRow>,
+    /// The first id that is not among them.
+    next: Option<String>,
+}
+
+/// Points to be set: a list of them, or a batch.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the body is read elsewhere; this is its shape")]
+struct PointsToSet {
+    /// Each with `id`, `vector` and `payload`.
+    points: Option<Vec<Value>>,
+    /// `ids`, `vectors` and `payloads`, one below the other.
+    batch: Option<Value>,
+}
+
+/// Points that were set.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the answer is made elsewhere; this is its shape")]
+struct PointsSet {
+    points: u64,
+    /// Number of the operation that set them.
+    sequence: u64,
+}
+
+/// How many points it was about.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the answer is made elsewhere; this is its shape")]
+struct PointsCounted {
+    points: u64,
+}
+
+/// Nothing more to say.
+#[derive(ToSchema)]
+struct Done {}
 
 /// A collection's name whatever aliases are bound.
 fn full(at: &CollectionAt) -> String {

@@ -8,12 +8,14 @@ use hyper::{
 };
 use lode_tensors::ByteRange;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{json_list, variants};
 use crate::{
     answer::{Answer, Problem, json},
     condition::Etag,
     content::Content,
+    describe::{Description, count, schema},
     file::{absent, ascii, disposition, encode_path, hex, media_type},
     limits::CHUNK_ROWS_MAX,
     reader::Reader,
@@ -28,18 +30,30 @@ const SEQ: HeaderName = HeaderName::from_static("lode-seq");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// One row of a file list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = File)]
 struct FileRow<'a> {
     path: &'a str,
+    /// `file`, `exec` or `link`.
     mode: &'static str,
+    /// Bytes.
     size: u64,
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     sha256: String,
+    /// Its id in git, of files of at most 10 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^[0-9a-f]{40}$")]
     git: Option<String>,
+    /// How it was cut into chunks.
     rule: &'a str,
+    /// How many chunks.
     chunks: u64,
+    /// Hash of the list of its chunks' hashes.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     seq: String,
+    /// BLAKE3 of the whole file, if it was pushed with `--file-roots`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^[0-9a-f]{64}$")]
     root: Option<String>,
 }
 
@@ -67,6 +81,16 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
         serde_json::to_string(&row).expect("a row has text keys and finite numbers")
     });
     json_list(&version, &request.headers, "files", rows)
+}
+
+pub(super) fn describe_list() -> Description {
+    let kinds = [schema::<FileRow<'_>>(), schema::<variants::FileRow<'_>>()];
+    Description::rows(
+        "files",
+        &kinds,
+        "The files; those of a variant say whether they are made.",
+    )
+    .of_version()
 }
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/files/{path..}`
@@ -110,27 +134,48 @@ async fn open(reader: &Reader, params: &Params) -> Result<Content, Problem> {
     })
 }
 
+pub(super) fn describe_content() -> Description {
+    Description::bytes(true, "The file.")
+        .of_version()
+        .sends("Repr-Digest", "SHA-256 of the whole file (RFC 9530).")
+        .sends("Content-Disposition", "The file's own name.")
+        .sends("Lode-Seq", "Hash of the list of the file's chunk hashes.")
+        .sends("Lode-Link", "Where a link led, when the path is one.")
+}
+
 /// One row of a chunk list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Chunk)]
 struct ChunkRow {
+    /// Its place in the file.
     index: u64,
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     hash: String,
+    /// Its first byte in the file.
     offset: u64,
+    /// Bytes.
     length: u32,
+}
+
+/// The chunks of a part of a file.
+#[derive(Serialize, ToSchema)]
+struct ChunkList {
+    path: String,
+    /// Bytes of the file.
+    size: u64,
+    /// Hash of the list of all its chunks' hashes.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    seq: String,
+    /// How many chunks it has.
+    count: u64,
+    chunks: Vec<ChunkRow>,
+    /// The offset to ask for next; nothing when this is the last of them.
+    #[schema(required)]
+    next: Option<u64>,
 }
 
 /// `GET /lode/v1/models/{publisher}/{model}/{rev}/chunks/{path..}`
 pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
-    #[derive(Serialize)]
-    struct List {
-        path: String,
-        size: u64,
-        seq: String,
-        count: u64,
-        chunks: Vec<ChunkRow>,
-        /// The offset to ask for next; nothing when this is the last of them.
-        next: Option<u64>,
-    }
     let version = reader.version(&request.params).await?;
     if version.variant().is_some() {
         return Err(Problem::not_found(
@@ -160,7 +205,7 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
         })
         .collect();
     let next = (rows.len() > CHUNK_ROWS_MAX).then(|| rows.pop()).flatten();
-    let list = List {
+    let list = ChunkList {
         path: file.path().to_owned(),
         size: file.len(),
         seq: file.seq().to_hex(),
@@ -171,4 +216,15 @@ pub(super) async fn chunks(reader: Reader, request: Request) -> Answer {
     let mut response = json(StatusCode::OK, &list);
     version.mark(response.headers_mut());
     Ok(response)
+}
+
+pub(super) fn describe_chunks() -> Description {
+    Description::json::<ChunkList>("Up to 10,000 chunks that hold the bytes asked for.")
+        .of_version()
+        .query("start", "First byte; 0 if absent.", count())
+        .query(
+            "end",
+            "The byte after the last; the file's end if absent.",
+            count(),
+        )
 }

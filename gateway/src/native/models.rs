@@ -1,36 +1,113 @@
 //! Models, their branches and tags, and single versions.
 
+use std::collections::BTreeMap;
+
 use hyper::StatusCode;
 use lode_node::read::{ModelAt, RefAt, RefKind};
 use lode_store::VersionId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     answer::{Answer, Problem, json},
+    describe::Description,
     reader::{OpenModel, Reader},
     route::Request,
     target::encode_segment,
 };
 
 /// One model.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Model)]
 struct ModelRow {
+    /// What to type.
     name: String,
+    /// The publisher's key.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     publisher: String,
     model: String,
+    /// Whether everyone may read it.
     public: bool,
+    /// That of `main`, or of the only branch.
+    #[schema(required, pattern = "^[0-9a-f]{64}$")]
     version: Option<String>,
+    /// When that was made, in seconds since 1970.
+    #[schema(required)]
     time: Option<u64>,
+    /// Its bytes.
+    #[schema(required)]
     size: Option<u64>,
+    /// Where to go on.
+    url: String,
+}
+
+/// The models of the home that the caller may read.
+#[derive(Serialize, ToSchema)]
+struct ModelList {
+    models: Vec<ModelRow>,
+}
+
+/// A model with its branches and tags.
+#[derive(Serialize, ToSchema)]
+struct ModelShown {
+    #[serde(flatten)]
+    row: ModelRow,
+    refs: Vec<RefRow>,
+}
+
+/// A version.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Version)]
+struct VersionShown<'a> {
+    /// The model's name, as to be typed.
+    name: String,
+    /// The publisher's key; nothing for what nobody signed.
+    #[schema(required, pattern = "^[0-9a-f]{64}$")]
+    publisher: Option<String>,
+    model: &'a str,
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    version: String,
+    /// Id of the list of its files.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    tree: String,
+    /// `model`, `collection` or `dataset`.
+    kind: &'static str,
+    parents: Vec<String>,
+    #[schema(required)]
+    author: Option<&'a str>,
+    /// Seconds since 1970.
+    time: u64,
+    message: &'a str,
+    /// The branches and tags that name it.
+    refs: Vec<RefRow>,
+    /// The versions that signers disagree about, if it was named by a ref that forked.
+    fork: Vec<String>,
+    /// What it was made from.
+    base: Vec<String>,
+    #[schema(required)]
+    license: Option<&'a str>,
+    annotations: &'a BTreeMap<String, String>,
+    /// Whether everyone may read it.
+    public: bool,
+    /// How many files.
+    files: usize,
+    /// Their bytes.
+    size: u64,
+    /// Where to go on.
     url: String,
 }
 
 /// One branch or tag.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Ref)]
 struct RefRow {
+    /// `branch` or `tag`.
     kind: &'static str,
     name: String,
+    /// The version that it names; the last common one where signers disagree.
+    #[schema(required, pattern = "^[0-9a-f]{64}$")]
     version: Option<String>,
+    /// The versions that signers disagree about.
     fork: Vec<String>,
 }
 
@@ -87,61 +164,37 @@ async fn row(model: &OpenModel) -> Result<(ModelRow, Vec<RefAt>), Problem> {
 
 /// `GET /lode/v1/models`
 pub(super) async fn list(reader: Reader, _: Request) -> Answer {
-    #[derive(Serialize)]
-    struct List {
-        models: Vec<ModelRow>,
-    }
     let mut models = Vec::new();
     for model in reader.models().await? {
         models.push(row(&model).await?.0);
     }
-    Ok(json(StatusCode::OK, &List { models }))
+    Ok(json(StatusCode::OK, &ModelList { models }))
+}
+
+pub(super) fn describe_list() -> Description {
+    Description::json::<ModelList>("The models that the caller may read.")
 }
 
 /// `GET /lode/v1/models/{publisher}/{model}`
 pub(super) async fn show(reader: Reader, request: Request) -> Answer {
-    #[derive(Serialize)]
-    struct Shown {
-        #[serde(flatten)]
-        row: ModelRow,
-        refs: Vec<RefRow>,
-    }
     let model = reader.model(&request.params).await?;
     model.complete(head(&model.refs().await?)).await;
     let (row, refs) = row(&model).await?;
     let refs = refs.into_iter().map(RefRow::new).collect();
-    Ok(json(StatusCode::OK, &Shown { row, refs }))
+    Ok(json(StatusCode::OK, &ModelShown { row, refs }))
+}
+
+pub(super) fn describe_show() -> Description {
+    Description::json::<ModelShown>("The model, its branches and its tags.")
 }
 
 /// `GET /lode/v1/models/{publisher}/{model}/{rev}`
 pub(super) async fn version(reader: Reader, request: Request) -> Answer {
-    #[derive(Serialize)]
-    struct Shown<'a> {
-        name: String,
-        publisher: Option<String>,
-        model: &'a str,
-        version: String,
-        tree: String,
-        kind: &'static str,
-        parents: Vec<String>,
-        author: Option<&'a str>,
-        time: u64,
-        message: &'a str,
-        refs: Vec<RefRow>,
-        fork: Vec<String>,
-        base: Vec<String>,
-        license: Option<&'a str>,
-        annotations: &'a std::collections::BTreeMap<String, String>,
-        public: bool,
-        files: usize,
-        size: u64,
-        url: String,
-    }
     let version = reader.version(&request.params).await?;
     let mut refs = version.model().refs().await?;
     refs.retain(|at| at.version == Some(version.id()));
     let (doc, at) = (version.doc(), version.model().at());
-    let shown = Shown {
+    let shown = VersionShown {
         name: at.name(),
         publisher: doc.publisher.map(|publisher| publisher.to_hex()),
         model: &doc.model,
@@ -165,4 +218,8 @@ pub(super) async fn version(reader: Reader, request: Request) -> Answer {
     let mut response = json(StatusCode::OK, &shown);
     version.mark(response.headers_mut());
     Ok(response)
+}
+
+pub(super) fn describe_version() -> Description {
+    Description::json::<VersionShown<'_>>("The version.").of_version()
 }

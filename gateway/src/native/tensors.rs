@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use hyper::{
-    HeaderMap,
+    HeaderMap, StatusCode,
     header::{HeaderName, HeaderValue},
 };
-use lode_node::read::{TensorAt, parse_rows};
+use lode_node::{
+    command::FailureKind,
+    read::{RowsError, TensorAt, parse_rows},
+};
 use lode_tensors::ByteRange;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{json_list, variants};
 use crate::{
     answer::{Answer, Problem},
     condition::Etag,
     content::Content,
+    describe::{Description, example, pattern, schema},
     file::{ascii, hex},
     reader::Reader,
     route::{Params, Request},
@@ -31,15 +36,25 @@ const FILE: HeaderName = HeaderName::from_static("lode-file");
 /// The first byte of what is sent, in that file.
 const OFFSET: HeaderName = HeaderName::from_static("lode-offset");
 
-#[derive(Serialize)]
+/// One row of a list of tensors.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tensor)]
 struct TensorRow<'a> {
     name: &'a str,
+    /// Path of the file that holds it.
     file: &'a str,
+    /// Type of its elements as the format spells it.
     dtype: String,
+    /// Dimensions, outermost first.
     shape: &'a [u64],
+    /// Its first byte in that file.
     offset: u64,
+    /// Bytes.
     size: u64,
 }
+
+/// Text of the query, possibly none.
+const QUERY: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
 /// `GET /lode/v1/models/{publisher}/{model}/{rev}/tensors`
 pub(super) async fn list(reader: Reader, request: Request) -> Answer {
@@ -69,6 +84,13 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
             Some(serde_json::to_string(&row).expect("a row has text keys and finite numbers"))
         });
     json_list(&version, &request.headers, "tensors", Box::new(rows))
+}
+
+pub(super) fn describe_list() -> Description {
+    let about = "The tensors, by file and offset.";
+    Description::rows("tensors", &[schema::<TensorRow<'_>>()], about)
+        .of_version()
+        .query("file", "Only those of this file.", pattern(QUERY))
 }
 
 /// `GET|HEAD /lode/v1/models/{publisher}/{model}/{rev}/tensors/{name..}`
@@ -129,8 +151,52 @@ fn chosen(tensor: &TensorAt, rows: Option<&str>) -> Result<(ByteRange, Vec<u64>)
         None => Ok((tensor.range, tensor.shape.clone())),
         Some(text) => parse_rows(text, tensor.rows())
             .and_then(|(start, end)| tensor.row_range(start, end))
-            .map_err(|error| Problem::usage(error.to_string())),
+            .map_err(no_rows),
     }
+}
+
+fn no_rows(error: RowsError) -> Problem {
+    let message = error.to_string();
+    match error {
+        RowsError::Outside { .. } | RowsError::Reversed { .. } => {
+            let status = StatusCode::RANGE_NOT_SATISFIABLE;
+            Problem::new(status, FailureKind::Usage, message)
+        }
+        _ => Problem::usage(message),
+    }
+}
+
+pub(super) fn describe_content() -> Description {
+    let rows = example(pattern(r"^[0-9]*\.\.[0-9]*$"), &["0..2", "1.."]);
+    Description::bytes(false, "The tensor, or rows of it: the file's own bytes.")
+        .of_version()
+        .query(
+            "rows",
+            "Rows `A..B`, counted from 0, without B itself.",
+            rows,
+        )
+        .query(
+            "file",
+            "Which file's, where several have a tensor of this name.",
+            pattern(QUERY),
+        )
+        .problem(
+            416,
+            "There are no such rows, or no range lies in the bytes.",
+        )
+        .sends(
+            "Lode-Dtype",
+            "Type of its elements as the format spells it.",
+        )
+        .sends(
+            "Lode-Shape",
+            "Dimensions of what is sent, outermost first, as JSON.",
+        )
+        .sends(
+            "Lode-File",
+            "Path of the file that holds it, percent-encoded.",
+        )
+        .sends("Lode-Offset", "First byte of what is sent, in that file.")
 }
 
 fn shape_text(shape: &[u64]) -> String {

@@ -6,12 +6,14 @@ use hyper::{HeaderMap, StatusCode, header::CONTENT_DISPOSITION};
 use lode_node::variants::VariantAt;
 use lode_tensors::ByteRange;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     answer::{Answer, Problem, json},
     body::Source,
     condition::Etag,
     content::Content,
+    describe::Description,
     file::{disposition, media_type},
     reader::{OpenVersion, Reader},
     route::Request,
@@ -19,33 +21,49 @@ use crate::{
 };
 
 /// One row of a list of variants.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Variant)]
 struct VariantRow {
+    /// What stands behind the colon.
     name: String,
+    /// From which format to which.
     method: &'static str,
+    /// The set of rules that it is made under.
     rules: &'static str,
+    /// Its id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^[0-9a-f]{64}$")]
     variant: Option<String>,
-    /// Bytes of all its files, and of those that are made.
+    /// Bytes of all its files.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     size: Option<u64>,
+    /// Bytes of those that are made; the others are the version's own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     size_made: Option<u64>,
+    /// How many files.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     files: Option<usize>,
     /// Why it cannot be made.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refused: Option<String>,
+}
+
+/// The variants of a version.
+#[derive(Serialize, ToSchema)]
+struct VariantList {
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    version: String,
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    tree: String,
+    variants: Vec<VariantRow>,
 }
 
 /// `GET /lode/v1/models/{publisher}/{model}/{rev}/variants`
 pub(super) async fn list(reader: Reader, request: Request) -> Answer {
-    #[derive(Serialize)]
-    struct List {
-        version: String,
-        tree: String,
-        variants: Vec<VariantRow>,
-    }
     let version = reader.version(&request.params).await?;
     let mut variants = Vec::new();
     for (recipe, laid_out) in version.opener().all().await? {
@@ -70,7 +88,7 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
         }
         variants.push(row);
     }
-    let list = List {
+    let list = VariantList {
         version: version.id().to_hex(),
         tree: version.doc().tree.to_hex(),
         variants,
@@ -80,10 +98,16 @@ pub(super) async fn list(reader: Reader, request: Request) -> Answer {
     Ok(response)
 }
 
+pub(super) fn describe_list() -> Description {
+    Description::json::<VariantList>("The variants, those that cannot be made too.").of_version()
+}
+
 /// One row of the files of a variant.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = VariantFile)]
 pub(super) struct FileRow<'a> {
     path: &'a str,
+    /// Bytes.
     size: u64,
     /// Whether it is made on demand; else it is the version's own file.
     made: bool,

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// What is asked of a collection. Names are `alias/collection`, `KEY/collection`, or `collection` for the home's own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum CollectionCommand {
     /// Makes one.
@@ -49,7 +50,7 @@ pub enum CollectionCommand {
 }
 
 /// `lode collection create`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionCreate {
     /// `alias/collection`.
     pub name: String,
@@ -70,7 +71,7 @@ pub struct CollectionCreate {
 }
 
 /// A dense vector of a collection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VectorRow {
     /// Components.
     pub size: u32,
@@ -81,7 +82,7 @@ pub struct VectorRow {
 }
 
 /// A sparse vector of a collection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SparseRow {
     /// Whether components of a query are weighted by how rare they are.
     #[serde(default)]
@@ -89,7 +90,7 @@ pub struct SparseRow {
 }
 
 /// `lode collection commit`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionCommit {
     /// `alias/collection`.
     pub name: String,
@@ -109,7 +110,7 @@ pub struct CollectionCommit {
 }
 
 /// `lode collection restore`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionRestore {
     /// `alias/collection[@rev]`: a version that is held.
     pub name: String,
@@ -122,7 +123,7 @@ pub struct CollectionRestore {
 }
 
 /// `lode index`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionImport {
     /// `alias/collection`.
     pub name: String,
@@ -158,7 +159,7 @@ fn limit_points() -> u64 {
 }
 
 /// `lode search`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionSearch {
     /// `alias/collection`.
     pub name: String,
@@ -194,7 +195,7 @@ pub struct CollectionSearch {
 }
 
 /// `lode collection points`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionPoints {
     /// `alias/collection`.
     pub name: String,
@@ -214,7 +215,7 @@ pub struct CollectionPoints {
 }
 
 /// Which points are meant: those of these ids, or those that pass.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CollectionSelect {
     /// `alias/collection`.
     pub name: String,
@@ -226,7 +227,7 @@ pub struct CollectionSelect {
 }
 
 /// One collection of the home.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CollectionRow {
     /// `alias/collection`, or `KEY/collection` when no alias is bound.
     pub name: String,
@@ -249,7 +250,7 @@ pub struct CollectionRow {
 }
 
 /// A collection at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CollectionShown {
     /// As in a list.
     #[serde(flatten)]
@@ -275,7 +276,7 @@ pub struct CollectionShown {
 }
 
 /// What a file brought.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PointsImported {
     /// `alias/collection`.
     pub name: String,
@@ -288,7 +289,7 @@ pub struct PointsImported {
 }
 
 /// A point as it is read or found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PointRow {
     /// A number or a UUID.
     pub id: Value,
@@ -296,8 +297,10 @@ pub struct PointRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
     /// Its payload.
+    #[schema(value_type = BTreeMap<String, Value>)]
     pub payload: Map<String, Value>,
     /// Its vectors by name, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
     pub vectors: Option<Map<String, Value>>,
 }

@@ -13,7 +13,7 @@ use lode_store::{
     piece::{Parent, PieceSink},
     sync::{
         grants::Traffic,
-        receiver::{FetchError, FetchOptions, Have, Peer, Progress, Want, fetch},
+        receiver::{FetchError, Have, Peer, Progress, Want, fetch},
     },
     tree::ChunkList,
 };
@@ -112,7 +112,7 @@ async fn run(fetcher: &Fetcher, source: &Source, parts: Vec<Part>) -> Result<(),
             source.path
         )));
     }
-    let mut options = FetchOptions::default();
+    let mut options = fetcher.node.fetch_options();
     options.streams = if bytes <= ONE_STREAM_BYTES_MAX {
         1
     } else {

@@ -44,6 +44,11 @@ impl Keeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Chunks that wait.
+    pub(super) fn queued(&self) -> u64 {
+        self.state().queue.len() as u64
+    }
+
     /// Takes on a chunk that is whole in the table. Called from threads that belong to the runtime.
     pub(super) fn offer(&self, node: &Node, hash: ChunkHash, len: u32, of: VersionId) {
         let mut state = self.state();

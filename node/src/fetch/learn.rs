@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use lode_store::{
     local::{Keep, keep_key},
     manifest::VersionBytes,
     name::Rev,
-    sync::receiver::{FetchOptions, Peer, fetch_documents},
+    sync::receiver::{Peer, fetch_documents},
     tree::{File, Tree},
 };
 use lode_tensors::ByteRange;
@@ -109,6 +112,22 @@ impl Learning {
     }
 }
 
+/// Counts a search that waits while it lives: it may be given up.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -167,7 +186,7 @@ impl Fetcher {
                 .map(|(publisher, model)| (publisher, model.to_owned()));
             let met = self.shared().peers.reach(&self.node, model).await?;
             let peers: Vec<Peer> = met.into_iter().map(|met| met.peer).collect();
-            let mut options = FetchOptions::default();
+            let mut options = self.node.fetch_options();
             (options.stall, options.connect) = (STALL, MEET_TIMEOUT);
             let found = fetch_documents(&peers, &[hash], limits::CHUNK_BYTES_MAX, &options).await;
             let Some(bytes) = found.ok().and_then(|mut found| found.pop()) else {
@@ -302,11 +321,14 @@ impl Fetcher {
         if let Some(found) = here.await? {
             return Ok(Some(found));
         }
-        if learning.is_absent(&sought) {
+        // Who knows nobody says at once, and as often as it likes, that nobody has it.
+        if learning.is_absent(&sought) || !shared.peers.anybody(&self.node).await? {
             return Ok(None);
         }
         let search = async {
+            let waiting = Waiting::new(&shared.counts.lookups_waiting);
             let _look = shared.looks.acquire().await.ok();
+            drop(waiting);
             if !learning.pass() {
                 return Err(no_peer(
                     "peers are asked for too many things at once: come back later",

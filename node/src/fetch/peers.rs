@@ -225,6 +225,12 @@ impl Peers {
         Ok(found)
     }
 
+    /// Whether any peer is known at all.
+    pub(super) async fn anybody(&self, node: &Node) -> Result<bool, Failure> {
+        let book = node.blocking(book::list).await?;
+        Ok(book.iter().any(|peer| peer.to_endpoint_addr().is_some()))
+    }
+
     /// Where the peers are that may be asked now.
     async fn addresses(
         &self,

@@ -15,7 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use lode_store::ChunkHash;
+use lode_store::{
+    ChunkHash,
+    recent::{Usage, UsageCount},
+};
 use tokio::{sync::oneshot, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +124,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     state: Mutex<State>,
+    usage: UsageCount,
     waiting: Arc<AtomicI64>,
 }
 
@@ -136,6 +140,11 @@ impl Drop for Waiting {
 impl Table {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often bytes were asked for that may be in memory.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage.usage()
     }
 
     /// Readers that wait for bytes.
@@ -166,11 +175,14 @@ impl Table {
         let mut state = self.state();
         state.clock += 1;
         let now = state.clock;
-        let Some(entry) = state.entries.get_mut(hash) else {
+        let entry = state.entries.get_mut(hash);
+        let there = entry.as_ref().and_then(|entry| entry.runs.first(&range));
+        let there = self.usage.count(there);
+        let Some(entry) = entry else {
             return Found::Absent;
         };
         entry.used = now;
-        if let Some(bytes) = entry.runs.first(&range) {
+        if let Some(bytes) = there {
             return Found::Bytes(bytes);
         }
         let flight = entry.flights.iter().find_map(|(covers, flight)| {

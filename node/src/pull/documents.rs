@@ -7,7 +7,7 @@ use lode_store::{
     ChunkHash, PublisherId, VersionId, limits,
     manifest::VersionBytes,
     store::Protection,
-    sync::receiver::{FetchOptions, fetch_documents},
+    sync::receiver::fetch_documents,
     tree::{ChunkList, File, Tree},
 };
 
@@ -160,7 +160,7 @@ pub(crate) async fn documents(
         .collect();
     if !missing.is_empty() {
         let providers = peers.providers("the version's documents")?;
-        let fetched = fetch_documents(providers, &missing, limit, &FetchOptions::default())
+        let fetched = fetch_documents(providers, &missing, limit, &node.fetch_options())
             .await
             .map_err(|error| no_peer(error.to_string()))?;
         let keep = fetched.clone();
@@ -199,7 +199,7 @@ pub(super) async fn chunks(
                     providers,
                     &[*hash],
                     limits::CHUNK_BYTES_MAX,
-                    &FetchOptions::default(),
+                    &node.fetch_options(),
                 )
                 .await
                 .map_err(|error| no_peer(error.to_string()))?;

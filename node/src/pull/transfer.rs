@@ -19,8 +19,7 @@ use lode_store::{
         grants::Traffic,
         hub::Hub,
         receiver::{
-            FetchError, FetchOptions, Fetched, Peer, Progress, Reason, Want, fetch_documents,
-            fetch_from,
+            FetchError, Fetched, Peer, Progress, Reason, Want, fetch_documents, fetch_from,
         },
     },
     tree::{ChunkList, Mode, Tree},
@@ -233,7 +232,7 @@ impl Job<'_> {
                     "{missing} bytes are not here, and no peer could be asked for them"
                 )));
             }
-            let mut options = FetchOptions::default();
+            let mut options = self.node.fetch_options();
             options.rate = self.request.max_rate;
             options.patience = PATIENCE;
             options.paused = Some(self.events.paused());
@@ -263,10 +262,10 @@ impl Job<'_> {
             Some(target) => target,
             None => {
                 let limit = lode_store::limits::LINK_BYTES_MAX;
-                let mut found =
-                    fetch_documents(providers, &[hash], limit, &FetchOptions::default())
-                        .await
-                        .map_err(|error| no_peer(error.to_string()))?;
+                let options = self.node.fetch_options();
+                let mut found = fetch_documents(providers, &[hash], limit, &options)
+                    .await
+                    .map_err(|error| no_peer(error.to_string()))?;
                 let target = found.pop().unwrap_or_default();
                 let chunk = target.clone();
                 self.node

@@ -6,10 +6,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use lode_store::recent::{Usage, UsageCount};
+
 /// Values by key, up to a total weight in bytes.
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
     weight_max: usize,
+    usage: UsageCount,
     state: Mutex<State<K, V>>,
 }
 
@@ -37,12 +40,22 @@ impl<K: Eq + Hash + Copy, V> Cache<K, V> {
         };
         Self {
             weight_max,
+            usage: UsageCount::default(),
             state: Mutex::new(state),
         }
     }
 
     /// The value of `key`, if it is kept.
     pub(crate) fn get(&self, key: K) -> Option<Arc<V>> {
+        self.usage.count(self.find(key))
+    }
+
+    /// How often a value was asked for.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage.usage()
+    }
+
+    fn find(&self, key: K) -> Option<Arc<V>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
         let now = state.clock;

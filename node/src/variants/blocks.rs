@@ -2,11 +2,15 @@
 
 use std::{
     collections::HashSet,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use bytes::Bytes;
-use lode_store::recent::Recent;
+use lode_store::recent::{Recent, Usage};
 
 use super::{
     VariantId,
@@ -22,9 +26,33 @@ pub struct Blocks {
     made: Recent<Block, Bytes>,
     making: Mutex<HashSet<Block>>,
     done: Condvar,
-    /// How many make something now.
-    makers: Mutex<usize>,
+    /// How many make something now, and how many wait for that.
+    makers: Mutex<Makers>,
     left: Condvar,
+    bytes: AtomicU64,
+    time_us: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Makers {
+    now: usize,
+    waiting: usize,
+}
+
+/// What was made of variants since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Work {
+    /// Bytes made.
+    pub bytes: u64,
+    /// Time of all threads that made them, microseconds.
+    pub time_us: u64,
+    /// Threads that make something now.
+    pub makers: u64,
+    /// Threads that wait for that.
+    pub waiting: u64,
+    /// Whether a block was still there when it was asked for.
+    pub blocks: Usage,
 }
 
 /// A place among those who may make something.
@@ -32,7 +60,7 @@ pub(super) struct Turn<'a>(&'a Blocks);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.makers.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.makers().now -= 1;
         self.0.left.notify_one();
     }
 }
@@ -45,6 +73,8 @@ impl Default for Blocks {
             done: Condvar::new(),
             makers: Mutex::default(),
             left: Condvar::new(),
+            bytes: AtomicU64::new(0),
+            time_us: AtomicU64::new(0),
         }
     }
 }
@@ -56,17 +86,49 @@ impl Blocks {
         self.made.get(&block, 0)
     }
 
+    /// Whether it was, which does not count as asking for it.
+    pub(super) fn has(&self, block: Block) -> bool {
+        self.made.has(&block, 0)
+    }
+
     /// Waits until fewer than [`MAKERS_MAX`] make something: bounds the source that is in memory. Blocks.
     pub(super) fn turn(&self) -> Turn<'_> {
-        let mut makers = self.makers.lock().unwrap_or_else(PoisonError::into_inner);
-        while *makers == MAKERS_MAX {
+        let mut makers = self.makers();
+        makers.waiting += 1;
+        while makers.now == MAKERS_MAX {
             makers = self
                 .left
                 .wait(makers)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *makers += 1;
+        makers.waiting -= 1;
+        makers.now += 1;
         Turn(self)
+    }
+
+    fn makers(&self) -> MutexGuard<'_, Makers> {
+        self.makers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts bytes that were made, and how long that took.
+    pub(super) fn count(&self, bytes: usize, since: Instant) {
+        let time_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.time_us.fetch_add(time_us, Ordering::Relaxed);
+    }
+
+    /// What was made so far.
+    pub(crate) fn work(&self) -> Work {
+        let makers = self.makers();
+        let (now, waiting) = (makers.now as u64, makers.waiting as u64);
+        drop(makers);
+        Work {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            time_us: self.time_us.load(Ordering::Relaxed),
+            makers: now,
+            waiting,
+            blocks: self.made.usage(),
+        }
     }
 
     /// Keeps a block.
@@ -158,7 +220,7 @@ mod tests {
             }
         });
         assert!(most.into_inner() as usize <= MAKERS_MAX);
-        assert_eq!(*blocks.makers.lock().unwrap(), 0);
+        assert_eq!((blocks.work().makers, blocks.work().waiting), (0, 0));
     }
 
     #[test]

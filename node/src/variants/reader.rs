@@ -3,7 +3,7 @@
 //! A short range is made by itself; a longer one by blocks, which are kept for a while and made by all cores. Memory
 //! is bounded by a block and its source for each reader.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use lode_quantize::{Gathered, MakeError, SourceRange, VirtualFile};
@@ -237,7 +237,9 @@ impl VariantReader {
         let _turn = self.blocks().turn();
         let mut out = Vec::new();
         for step in steps(made, range) {
-            make_into(made, step, &self.gather(step)?, &mut out)?;
+            let (pieces, before, since) = (self.gather(step)?, out.len(), Instant::now());
+            make_into(made, step, &pieces, &mut out)?;
+            self.blocks().count(out.len() - before, since);
         }
         Ok(out.into())
     }
@@ -257,10 +259,12 @@ impl VariantReader {
             for need in made.needs(step) {
                 pieces.push((need, self.fetch_source(need, ahead).await?));
             }
-            let made = Arc::clone(&made);
+            let (made, this) = (Arc::clone(&made), Arc::clone(self));
             let mut before = out;
             let make = move || -> Result<Vec<u8>, Failure> {
+                let (length, since) = (before.len(), Instant::now());
                 make_into(&made, step, &pieces, &mut before)?;
+                this.blocks().count(before.len() - length, since);
                 Ok(before)
             };
             out = blocking(make).await?;
@@ -305,7 +309,7 @@ impl VariantReader {
             start,
             end: self.len().min(start + BLOCK_BYTES),
         };
-        let kept = self.blocks().get(self.key(block)).is_some();
+        let kept = self.blocks().has(self.key(block));
         if kept || range.len() > SHORT_BYTES_MAX {
             Make::Block(block, whole)
         } else {

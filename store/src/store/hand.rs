@@ -15,7 +15,7 @@ use crate::{
     index::Place,
     limits::{DOCUMENTS_KEPT_BYTES_MAX, OUTBOARDS_KEPT_BYTES_MAX, PLACES_KEPT_BYTES_MAX},
     outboard::Outboard,
-    recent::Recent,
+    recent::{Recent, Usage},
     sidecar::{ChunkEntry, Encoding},
 };
 
@@ -44,6 +44,12 @@ impl Default for RecentReads {
 }
 
 impl RecentReads {
+    /// How often places, outboards and documents were asked for.
+    pub(super) fn usage(&self) -> (Usage, Usage, Usage) {
+        let (places, outboards) = (self.places.usage(), self.outboards.usage());
+        (places, outboards, self.documents.usage())
+    }
+
     pub(super) fn outboard(&self, hash: &ChunkHash) -> Option<Outboard> {
         self.outboards.get(hash, 0)
     }
@@ -81,6 +87,12 @@ impl Store {
     ///
     /// Nothing says nothing about the chunk: ask [`Store::chunk`], where waiting is fine.
     pub fn read_at_hand(&self, hash: &ChunkHash, range: Range<u32>) -> Option<Bytes> {
+        let bytes = self.find_at_hand(hash, range)?;
+        self.inner().read.add_bytes(bytes.len());
+        Some(bytes)
+    }
+
+    fn find_at_hand(&self, hash: &ChunkHash, range: Range<u32>) -> Option<Bytes> {
         let inner = self.inner();
         let removals = inner.open.removals();
         let places = inner.recent.places.get(hash, self.changes())?;

@@ -96,6 +96,7 @@ pub(super) fn open(home: &Path, options: Options) -> Result<Inner, OpenError> {
         options,
         index: RwLock::new(index.into()),
         recent: super::hand::RecentReads::default(),
+        read: super::figures::Counts::default(),
         log,
         open: OpenContainers::default(),
         protect: Protections::default(),

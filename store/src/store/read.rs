@@ -280,7 +280,11 @@ impl ChunkReader {
         match &self.source {
             Source::Document(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
             Source::Stored(_) if range.is_empty() => Ok(Bytes::new()),
-            Source::Stored(stored) => stored.read(range),
+            Source::Stored(stored) => {
+                let bytes = stored.read(range)?;
+                stored.store.inner().read.add_bytes(bytes.len());
+                Ok(bytes)
+            }
         }
     }
 
@@ -397,6 +401,7 @@ impl Stored {
 
     /// Gives the place up.
     fn wrong(&self, what: &str) -> ReadError {
+        self.store.inner().read.add_wrong();
         let (hash, path) = (self.entry().hash, self.container.path.clone());
         if self.container.is_outside() {
             self.store.inner().open.forget(self.place.container);

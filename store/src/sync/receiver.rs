@@ -81,6 +81,8 @@ pub struct FetchOptions {
     pub paused: Option<watch::Receiver<bool>>,
     /// A stream on which nothing comes for so long is given up; a peer after the second time.
     pub stall: Duration,
+    /// Counts the peers that were caught sending wrong bytes.
+    pub lies: Arc<AtomicU64>,
     /// How long connecting to a peer may take.
     pub connect: Duration,
     /// When nobody has what is missing, how long peers that may still come by it are waited for.
@@ -98,6 +100,7 @@ impl Default for FetchOptions {
             urgent: false,
             paused: None,
             stall: Duration::from_secs(15),
+            lies: Arc::default(),
             connect: Duration::from_secs(20),
             patience: Duration::from_secs(30),
         }

@@ -1,6 +1,10 @@
 //! Fetches documents (trees, chunk lists, manifests) whole and verified, by hash.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -165,6 +169,7 @@ async fn ask(
             }
             Err(stop) => {
                 if let Stop::Failed(Reason::Lied(_)) = stop {
+                    options.lies.fetch_add(1, Ordering::Relaxed);
                     peer.disconnect(b"wrong bytes").await;
                 }
                 return (count, Some(stop));

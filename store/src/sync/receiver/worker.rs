@@ -211,6 +211,7 @@ async fn stream(shared: &Arc<Shared>, member: &Member, link: &Link) -> Option<St
             }
             End::Slow | End::GivenAway | End::Lost(_) => {}
             End::Lied(hash) => {
+                shared.options.lies.fetch_add(1, Ordering::Relaxed);
                 shared.drop_peer(member, Reason::Lied(*hash));
                 member.peer.disconnect(b"wrong bytes").await;
             }
