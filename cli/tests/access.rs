@@ -149,7 +149,8 @@ fn tokens_of_a_running_node_are_made_listed_and_removed_at_once() {
     let bearer = format!("Authorization: Bearer {token}\r\n");
     assert_eq!(node.status(FILE, ""), "401");
     assert_eq!(node.status(FILE, &bearer), "200");
-    assert_eq!(node.status(&format!("{FILE}?token={token}"), ""), "401");
+    // A token in an address would be logged: no route knows such a parameter.
+    assert_eq!(node.status(&format!("{FILE}?token={token}"), ""), "400");
     let list = run(home, &["--json", "token", "ls"]);
     let list: serde_json::Value = serde_json::from_str(&out(&list)).unwrap();
     assert_eq!(list["tokens"][0]["name"], "ci");

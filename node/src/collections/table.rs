@@ -284,7 +284,8 @@ impl Table {
         };
         if open > OPEN_MAX {
             let mut slots = self.open_ones();
-            slots.sort_by_key(|slot| slot.used());
+            // They are used meanwhile, so each is asked once: an order that changes is none.
+            slots.sort_by_cached_key(|slot| slot.used());
             // some at once, so that this is not done for each
             let surplus = open - OPEN_MAX + OPEN_MAX / 8;
             for slot in slots.iter().take(surplus) {
