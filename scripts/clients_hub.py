@@ -15,11 +15,10 @@ import subprocess
 import sys
 import time
 
-import gguf
 import numpy
 from safetensors.numpy import save_file
 
-from harness import LODE, Home, main, test
+from harness import LODE, Home, main, test, write_gguf
 
 VENVS = pathlib.Path(sys.argv[2]).resolve()
 HERE = pathlib.Path(__file__).resolve().parent
@@ -72,14 +71,7 @@ def words(folder):
 def small(folder):
     """A model of one GGUF file."""
     folder.mkdir(parents=True)
-    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
-    weights = numpy.random.default_rng(2).standard_normal((512, 512)).astype(numpy.float16)
-    for layer in range(2):
-        writer.add_tensor(f"blk.{layer}.ffn_up.weight", weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(folder / "model.gguf")
     return folder
 
 

@@ -15,9 +15,8 @@ import sys
 import time
 
 import gguf
-import numpy
 
-from harness import Home, main, test
+from harness import Home, main, test, write_gguf
 
 VENV = pathlib.Path(sys.argv[2]).resolve() / "oci"
 OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -37,14 +36,7 @@ def tiny(folder):
     (folder / "big.dat").write_bytes(random.Random(1).randbytes(11 << 20))
     (folder / "empty").touch()
     (folder / "sub" / "naïve 模型.txt").write_text("text\n" * 1000)
-    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
-    weights = numpy.random.default_rng(2).standard_normal((512, 512)).astype(numpy.float16)
-    for layer in range(2):
-        writer.add_tensor(f"blk.{layer}.ffn_up.weight", weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(folder / "model.gguf")
     return folder
 
 

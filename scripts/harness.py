@@ -23,6 +23,21 @@ def test(function):
     return function
 
 
+def write_gguf(path):
+    """Writes a model of two layers of F16."""
+    import gguf  # not every client's environment has them
+    import numpy
+
+    writer = gguf.GGUFWriter(path, "llama")
+    weights = numpy.random.default_rng(2).standard_normal((512, 512)).astype(numpy.float16)
+    for layer in range(2):
+        writer.add_tensor(f"blk.{layer}.ffn_up.weight", weights)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 class Home:
     """One home and, once served, its node: `address` is HOST:PORT."""
 
