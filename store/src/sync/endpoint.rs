@@ -8,19 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use iroh::{
     Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey,
     address_lookup::MemoryLookup,
-    endpoint::{
-        AckFrequencyConfig, BindError, MtuDiscoveryConfig, PortmapperConfig, QuicTransportConfig,
-        VarInt, presets,
-    },
+    endpoint::{BindError, PortmapperConfig, QuicTransportConfig, VarInt, presets},
     protocol::Router,
 };
 
 use super::{
     control::Control,
-    limits::{
-        ACKNOWLEDGE_DELAY_MAX, DATAGRAM_BYTES_MAX, PACKETS_UNACKNOWLEDGED_MAX, SEND_WINDOW_BYTES,
-        STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
-    },
+    limits::{SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX},
     neighbours::Neighbours,
     provider::Provider,
 };
@@ -230,15 +224,7 @@ impl Doors {
 }
 
 fn transport() -> QuicTransportConfig {
-    let mut acknowledge = AckFrequencyConfig::default();
-    acknowledge
-        .ack_eliciting_threshold(VarInt::from_u32(PACKETS_UNACKNOWLEDGED_MAX))
-        .max_ack_delay(Some(ACKNOWLEDGE_DELAY_MAX));
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(DATAGRAM_BYTES_MAX);
     QuicTransportConfig::builder()
-        .ack_frequency_config(Some(acknowledge))
-        .mtu_discovery_config(Some(mtu))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_CONNECTION_MAX))

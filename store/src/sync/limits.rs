@@ -168,17 +168,6 @@ pub const TAKE_TIMEOUT: Duration = Duration::from_secs(120);
 /// before a larger size is found, headers among them.
 pub const STREAM_WINDOW_BYTES: u32 = 2_300_000;
 
-/// Packets that a peer may take before it acknowledges them (RFC 9000 has every second one acknowledged; the
-/// extension for acknowledgement frequency, draft-ietf-quic-ack-frequency, lets the sender ask for less).
-/// What comes out of order is acknowledged at once.
-pub const PACKETS_UNACKNOWLEDGED_MAX: u32 = 9;
-
-/// Longest time until a peer acknowledges fewer packets than [`PACKETS_UNACKNOWLEDGED_MAX`].
-pub const ACKNOWLEDGE_DELAY_MAX: Duration = Duration::from_millis(5);
-
-/// Longest UDP payload that paths are tried for: Ethernet's 1500 bytes less the headers of IPv4 and UDP.
-pub const DATAGRAM_BYTES_MAX: u16 = 1472;
-
 /// Bytes that a connection keeps until the other side has confirmed them.
 pub const SEND_WINDOW_BYTES: u64 = 24 << 20;
 

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use iroh::EndpointId;
+use tokio::sync::watch;
 
 use crate::{
     ChunkHash,
@@ -458,15 +459,17 @@ async fn a_full_disk_ends_the_fetch_with_its_own_error() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
-struct Counting {
-    inner: Arc<dyn PieceSink>,
-    stored: Arc<AtomicU64>,
+/// A sink that tells how often something was stored.
+pub(super) struct Counting {
+    pub(super) inner: Arc<dyn PieceSink>,
+    pub(super) stored: watch::Sender<u64>,
 }
 
 impl PieceSink for Counting {
     fn store(&self, chunk: u32, offset: u32, data: &[u8], parents: &[Parent]) -> io::Result<()> {
-        self.stored.fetch_add(1, Ordering::SeqCst);
-        self.inner.store(chunk, offset, data, parents)
+        self.inner.store(chunk, offset, data, parents)?;
+        self.stored.send_modify(|count| *count += 1);
+        Ok(())
     }
 }
 
@@ -475,16 +478,16 @@ async fn a_fetch_that_is_dropped_stores_nothing_more() {
     let (node, file, net) = (Node::start().await, file(14), loopback().await);
     file.add_to(&node.source, |_| true);
     let (mut want, sink) = file.want_all();
-    let stored = Arc::new(AtomicU64::new(0));
+    let (counter, stored) = watch::channel(0);
     want.sink = Arc::new(Counting {
         inner: sink.clone(),
-        stored: Arc::clone(&stored),
+        stored: counter,
     });
     {
         let peers = vec![Peer::new(&net, node.net.addr())];
         let fetch = fetch(vec![want], peers, options(), Arc::new(()));
         tokio::pin!(fetch);
-        while stored.load(Ordering::SeqCst) == 0 {
+        while *stored.borrow() == 0 {
             tokio::select! {
                 biased;
                 _ = &mut fetch => break,
@@ -492,10 +495,10 @@ async fn a_fetch_that_is_dropped_stores_nothing_more() {
             }
         }
     }
-    let at_drop = stored.load(Ordering::SeqCst);
+    let at_drop = *stored.borrow();
     let (again, _) = file.want_all();
     get(&net, again, &[&node.net]).await.unwrap();
-    assert_eq!(stored.load(Ordering::SeqCst), at_drop);
+    assert_eq!(*stored.borrow(), at_drop);
     sink.check(&file);
 }
 

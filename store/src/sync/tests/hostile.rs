@@ -13,8 +13,9 @@ use iroh::{
     EndpointAddr,
     endpoint::{Connection, RecvStream, SendStream, VarInt},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
+use super::fetch::Counting;
 use crate::sync::{
     endpoint::{BLOBS_ALPN, Net},
     receiver::{FetchError, FetchOptions, Fetched, Have, Peer, Reason, Want, fetch},
@@ -24,7 +25,7 @@ use crate::sync::{
 /// What a peer does with a good answer to a request; it ends by closing the connection or the stream.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// Passes on so many bytes and hangs up, all of the connection.
+    /// Passes on so many bytes, waits until the receiver has stored any, and hangs up, all of the connection.
     HangUp(usize),
     /// Passes on a byte, waits, and passes on the next.
     Drip(Duration),
@@ -41,7 +42,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(good: &Node, manner: Manner) -> Self {
+    /// `stored` changes when the receiver stores something.
+    async fn start(good: &Node, manner: Manner, stored: &watch::Receiver<u64>) -> Self {
         let (net, client) = (loopback().await, loopback().await);
         let behind = client
             .endpoint()
@@ -51,7 +53,7 @@ impl Proxy {
         net.endpoint().set_alpns(vec![BLOBS_ALPN.to_vec()]);
         let connections = Arc::new(AtomicU32::new(0));
         let (endpoint, count) = (net.endpoint().clone(), Arc::clone(&connections));
-        let mut task = JoinSet::new();
+        let (mut task, stored) = (JoinSet::new(), stored.clone());
         task.spawn(async move {
             let mut open = JoinSet::new();
             while let Some(incoming) = endpoint.accept().await {
@@ -59,7 +61,7 @@ impl Proxy {
                     continue;
                 };
                 count.fetch_add(1, Ordering::Relaxed);
-                open.spawn(serve(connection, behind.clone(), manner));
+                open.spawn(serve(connection, behind.clone(), manner, stored.clone()));
             }
         });
         Self {
@@ -75,7 +77,12 @@ impl Proxy {
     }
 }
 
-async fn serve(connection: Connection, behind: Connection, manner: Manner) {
+async fn serve(
+    connection: Connection,
+    behind: Connection,
+    manner: Manner,
+    stored: watch::Receiver<u64>,
+) {
     let mut streams = JoinSet::new();
     while let Ok((send, recv)) = connection.accept_bi().await {
         streams.spawn(answer(
@@ -83,6 +90,7 @@ async fn serve(connection: Connection, behind: Connection, manner: Manner) {
             behind.clone(),
             (send, recv),
             manner,
+            stored.clone(),
         ));
     }
 }
@@ -93,6 +101,7 @@ async fn answer(
     behind: Connection,
     (mut send, mut recv): (SendStream, RecvStream),
     manner: Manner,
+    mut stored: watch::Receiver<u64>,
 ) -> Option<()> {
     let request = recv.read_to_end(1 << 20).await.ok()?;
     let (mut ask, mut from) = behind.open_bi().await.ok()?;
@@ -101,14 +110,16 @@ async fn answer(
     match manner {
         Manner::HangUp(bytes) => {
             let mut left = bytes;
+            stored.mark_unchanged();
             while let Some(part) = from.read_chunk(left.min(64 << 10)).await.ok()? {
                 left -= part.len();
                 send.write_chunk(part).await.ok()?;
                 if left == 0 {
-                    // What was written must arrive, or nothing ever does.
-                    tokio::time::timeout(Duration::from_millis(100), send.stopped())
-                        .await
-                        .ok();
+                    // What was written must be read, or nothing ever is. Nobody stores when nobody waits for it.
+                    tokio::select! {
+                        _ = stored.changed() => {}
+                        _ = connection.closed() => {}
+                    }
                     connection.close(VarInt::from_u32(0), b"enough");
                     return None;
                 }
@@ -147,7 +158,7 @@ async fn holder(file: &MemFile) -> Node {
 /// first was connected to.
 async fn get_beside_a_good_one(file: &MemFile, manner: Manner) -> (Fetched, u32) {
     let (net, good) = (loopback().await, holder(file).await);
-    let proxy = Proxy::start(&good, manner).await;
+    let proxy = Proxy::start(&good, manner, &watch::channel(0).1).await;
     let (want, sink) = file.want_all();
     let peers = vec![
         Peer::new(&net, proxy.addr()),
@@ -162,8 +173,13 @@ async fn get_beside_a_good_one(file: &MemFile, manner: Manner) -> (Fetched, u32)
 async fn a_peer_that_hangs_up_within_each_piece_is_used_as_long_as_it_sends_any() {
     let file = MemFile::new(&[6 << 20, 2 << 20], 31);
     let (net, good) = (loopback().await, holder(&file).await);
-    let proxy = Proxy::start(&good, Manner::HangUp(700_000)).await;
-    let (want, sink) = file.want_all();
+    let (mut want, sink) = file.want_all();
+    let (counter, stored) = watch::channel(0);
+    want.sink = Arc::new(Counting {
+        inner: sink.clone(),
+        stored: counter,
+    });
+    let proxy = Proxy::start(&good, Manner::HangUp(700_000), &stored).await;
     let fetched = get(want, vec![Peer::new(&net, proxy.addr())]).await;
     let fetched = fetched.unwrap();
     sink.check_all(&file);
@@ -191,7 +207,7 @@ async fn a_peer_that_sends_a_byte_at_a_time_holds_up_nobody() {
 async fn a_peer_that_takes_requests_and_sends_nothing_is_dropped_as_stalled() {
     let file = MemFile::new(&[3 << 20], 34);
     let (net, good) = (loopback().await, holder(&file).await);
-    let proxy = Proxy::start(&good, Manner::Silence).await;
+    let proxy = Proxy::start(&good, Manner::Silence, &watch::channel(0).1).await;
     let (want, _sink) = file.want_all();
     let error = get(want, vec![Peer::new(&net, proxy.addr())]).await;
     let FetchError::AllPeersFailed { peers, bytes } = error.unwrap_err() else {
