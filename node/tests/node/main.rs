@@ -1,5 +1,5 @@
 //! What a node promises, over real homes and real endpoints.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod collections;
 mod common;
@@ -10,6 +10,10 @@ mod lan;
 mod models;
 mod origins;
 mod peers;
+#[path = "../common/published.rs"]
+#[allow(dead_code)]
+mod published;
+mod read;
 mod slices;
 mod stock;
 mod swarm;
