@@ -191,6 +191,53 @@ def the_rust_client_hf_hub_reads_what_only_a_peer_holds(work):
 
 
 @test
+def the_rust_client_hf_hub_1_reads_what_only_a_peer_holds(work):
+    program = os.environ.get("LODE_HF_HUB_1")
+    if not program:
+        return "scripts/heavy builds it (scripts/hf-hub-1) and names it in LODE_HF_HUB_1"
+    stage = Stage(work)
+    names = ["big.dat", "config.json", "empty", "model-00001-of-00002.safetensors", "onnx/naïve 模型.txt"]
+    environment = {**os.environ, "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / "hf")}
+    done = subprocess.run([program, "acme", "tiny", *names], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    about, *paths, folder = done.stdout.splitlines()
+    assert about == f"{stage.plan['commit']} 7", about
+    for name, path in zip(names, paths, strict=True):
+        assert pathlib.Path(path).read_bytes() == (stage.source / name).read_bytes(), name
+    for name in ("config.json", "model.safetensors.index.json"):
+        assert (pathlib.Path(folder) / name).read_bytes() == (stage.source / name).read_bytes(), name
+
+
+@test
+def llama_cpp_itself_runs_a_variant_that_nobody_stored_of_a_model_that_only_a_peer_holds(work):
+    program, model = os.environ.get("LODE_LLAMA_CLI"), os.environ.get("LODE_LLAMA_MODEL")
+    if not program or not model:
+        return "scripts/heavy builds it and names it in LODE_LLAMA_CLI, and a GGUF file in LODE_LLAMA_MODEL"
+    far, near = Home(work / "far"), Home(work / "near")
+    folder = work / "smollm"
+    folder.mkdir()
+    far.lode("push", model, "acme/source")
+    wide = pathlib.Path(far.lode("pull", "acme/source:f16-from-quantized", "--to", work / "wide"))
+    wide.rename(folder / "model.gguf")
+    far.lode("push", folder, "acme/smollm", "--public")
+    expected = pathlib.Path(far.lode("pull", "acme/smollm:q4_k_m", "--to", work / "q4_k_m"))
+    far.serve()
+    near.lode("peers", "add", far.lode("share", "acme/smollm"))
+    near.lode("alias", "acme", far.json("key", "show")["publisher"])
+    near.serve()
+    environment = {**os.environ, "HF_ENDPOINT": f"http://{near.address}", "HF_HOME": str(work / "hf"), "LLAMA_CACHE": str(work / "llama")}
+    environment.pop("HF_TOKEN", None)
+    command = [program, "-hf", "acme/smollm-GGUF:Q4_K_M", "-p", "The capital of France is", "-n", "12", "--temp", "0", "-no-cnv"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(f"llama.cpp: {' '.join(done.stdout.split())}")
+    assert "Paris" in done.stdout, done.stdout
+    found = [path for path in (work / "hf", work / "llama") if path.exists()]
+    found = [path for top in found for path in top.rglob("*.gguf")]
+    assert found and all(path.read_bytes() == expected.read_bytes() for path in found), found
+
+
+@test
 def curl_follows_a_branch_to_its_bytes(work):
     stage = Stage(work)
     url = f"http://{stage.near.address}/acme/tiny/resolve/main/big.dat"
