@@ -15,12 +15,20 @@ if [ -z "$reference" ]; then
   reference=$PWD/.cache/bench/upload-cas/release/upload-cas
 fi
 [ -n "${LODE_BENCH_BUILT:-}" ] || cargo build --release --locked -q -p lode-cli
-file=$work/weights.bin
+file=$work/model.safetensors
 python3 - "$file" "$mib" <<'PY'
-import random, sys
+import json, random, struct, sys
 path, mib = sys.argv[1], int(sys.argv[2])
 source = random.Random(1)
+tensors, each = {}, 32 << 20
+for at in range(-(-mib // 32)):
+    end = min((at + 1) * each, mib << 20)
+    shape = [(end - at * each) // 8192, 4096]
+    tensors[f"model.layers.{at}.weight"] = {"dtype": "BF16", "shape": shape, "data_offsets": [at * each, end]}
+header = json.dumps(tensors).encode()
+header += b" " * (-len(header) % 8)
 with open(path, "wb") as out:
+    out.write(struct.pack("<Q", len(header)) + header)
     for _ in range(mib):
         # Halves like those of bfloat16 weights: one byte of two is noise, the other is one of few.
         low, high = source.randbytes(1 << 19), source.randbytes(1 << 19).translate(bytes(0x3b + byte % 4 for byte in range(256)))

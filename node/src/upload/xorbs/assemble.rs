@@ -220,14 +220,19 @@ impl Uploads {
         let folder = xorbs.folder.clone();
         let io = UploadError::io(&folder);
         xorbs.remember(&touched).map_err(&io)?;
-        drop_covered(&xorbs, &touched).map_err(&io)
+        let gone = Folder::create(self.new_path()?)?;
+        take_covered(&xorbs, &touched, &gone.0).map_err(&io)?;
+        // Gigabytes take a while to remove, and the client need not wait for that.
+        std::thread::spawn(move || drop(gone));
+        Ok(())
     }
 }
 
-/// Removes xorbs all of whose chunks lie in stored files.
-fn drop_covered(xorbs: &Xorbs, touched: &[(Key, Mapped)]) -> io::Result<()> {
-    for (key, _) in touched.iter().filter(|(_, mapped)| mapped.is_covered()) {
-        match std::fs::remove_file(xorbs.raw_path(key)) {
+/// Moves xorbs all of whose chunks lie in stored files into a folder.
+fn take_covered(xorbs: &Xorbs, touched: &[(Key, Mapped)], folder: &Path) -> io::Result<()> {
+    let covered = touched.iter().filter(|(_, mapped)| mapped.is_covered());
+    for (number, (key, _)) in covered.enumerate() {
+        match std::fs::rename(xorbs.raw_path(key), folder.join(number.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
