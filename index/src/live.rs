@@ -21,7 +21,7 @@ use crate::{
     rows::{Row, RowSet},
     top::Best,
     vectors::{self, LiveRows},
-    view::{DenseQuery, PartError},
+    view::{Counted, DenseQuery, OrderRequest, PartError},
 };
 
 /// Rows of a block: what a writer copies before it appends.
@@ -307,6 +307,16 @@ impl Part for Live {
         _: &PayloadPath,
         _: &RoaringBitmap,
     ) -> Result<Option<Vec<(Scalar, u64)>>, PartError> {
+        Ok(None)
+    }
+
+    fn first_by(
+        &self,
+        _: &OrderRequest,
+        _: Counted,
+        _: usize,
+        _: &RoaringBitmap,
+    ) -> Result<Option<RoaringBitmap>, PartError> {
         Ok(None)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     payload::{Payload, PayloadPath},
     point::{SparseVector, Vector},
     rows::RowSet,
-    view::{DenseQuery, PartError},
+    view::{Counted, DenseQuery, OrderRequest, PartError},
 };
 
 /// Rows that are searched alike, wherever they are.
@@ -89,4 +89,13 @@ pub(crate) trait Part: Send + Sync {
         path: &PayloadPath,
         allowed: &RoaringBitmap,
     ) -> Result<Option<Vec<(Scalar, u64)>>, PartError>;
+
+    /// Rows of `allowed` among which are those with the first `limit` values of a field, if an index can tell.
+    fn first_by(
+        &self,
+        order: &OrderRequest,
+        counted: Counted,
+        limit: usize,
+        allowed: &RoaringBitmap,
+    ) -> Result<Option<RoaringBitmap>, PartError>;
 }

@@ -18,11 +18,16 @@ use crate::{
 };
 
 mod facet;
+mod order;
+mod rank;
+mod sample;
 mod scroll;
 mod search;
 mod select;
 
 pub use crate::state::Damaged;
+pub(crate) use order::Counted;
+pub use order::{OrderRequest, OrderValue};
 pub use search::{QueryError, QueryVector, SearchRequest};
 pub(crate) use select::select as select_rows;
 

@@ -21,6 +21,7 @@ use crate::{
 mod crashes;
 mod foreign;
 mod model;
+mod orders;
 mod promises;
 
 const DIR: &str = "/collection";

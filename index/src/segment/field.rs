@@ -25,7 +25,7 @@ use crate::{
     limits::TERM_BYTES_MAX,
     payload::{Kind, PayloadPath, ValueRef},
     schema::FieldType,
-    view::PartError,
+    view::{Counted, OrderRequest, PartError},
 };
 
 const NULLS: usize = 0;
@@ -408,6 +408,62 @@ impl FieldIndex {
                 found.push((Scalar::Text(text.ok_or(DAMAGED)?.to_owned()), count));
             }
         }
+        Ok(Some(found))
+    }
+
+    /// Rows of a set among which are those with its first `limit` values in an order, if these are what the index has.
+    pub(crate) fn first_by(
+        &self,
+        order: &OrderRequest,
+        counted: Counted,
+        limit: usize,
+        allowed: &RoaringBitmap,
+    ) -> Result<Option<RoaringBitmap>, PartError> {
+        let (numbers, times) = match self.kind {
+            FieldType::Integer | FieldType::Float => (true, false),
+            FieldType::Datetime => (false, true),
+            _ => return Ok(None),
+        };
+        if counted != (Counted { numbers, times }) {
+            return Ok(None);
+        }
+        let from = order.from.map(|from| match numbers {
+            true => float_key(from.as_f64()),
+            false => time_key(from.floor()),
+        });
+        let span = self.span(&match order.descending {
+            true => Range {
+                lte: from,
+                ..Range::default()
+            },
+            false => Range {
+                gte: from,
+                ..Range::default()
+            },
+        });
+        let keys = self.lists.u64s(KEYS).get(span.clone()).ok_or(DAMAGED)?;
+        let rows = self.lists.u32s(ROWS).get(span).ok_or(DAMAGED)?;
+        let mut found = RoaringBitmap::new();
+        let (mut count, mut last) = (0, None);
+        let mut take = |(key, row): (&[u8; 8], &[u8; 4])| {
+            let (key, row) = (u64::from_le_bytes(*key), u32::from_le_bytes(*row));
+            // of equal keys all: which values come first is for the values to say
+            if count >= limit && last != Some(key) {
+                return false;
+            }
+            if allowed.contains(row) {
+                found.insert(row);
+                // what shares the key of the first value that is wanted may be on its other side
+                count += usize::from(from != Some(key));
+                last = Some(key);
+            }
+            true
+        };
+        let pairs = keys.iter().zip(rows);
+        match order.descending {
+            true => pairs.rev().all(&mut take),
+            false => pairs.into_iter().all(&mut take),
+        };
         Ok(Some(found))
     }
 

@@ -19,7 +19,7 @@ use crate::{
     rows::{Row, RowSet},
     schema::FieldType,
     vectors::{self, VectorPart},
-    view::{DenseQuery, PartError},
+    view::{Counted, DenseQuery, OrderRequest, PartError},
 };
 
 pub(crate) const META: SectionName = SectionName::new("points", 0);
@@ -340,6 +340,21 @@ impl Part for SegmentPart {
         for field in self.field(path) {
             if let Some(found) = field.facet(allowed)? {
                 return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn first_by(
+        &self,
+        order: &OrderRequest,
+        counted: Counted,
+        limit: usize,
+        allowed: &RoaringBitmap,
+    ) -> Result<Option<RoaringBitmap>, PartError> {
+        for field in self.field(&order.path) {
+            if let Some(rows) = field.first_by(order, counted, limit, allowed)? {
+                return Ok(Some(rows));
             }
         }
         Ok(None)

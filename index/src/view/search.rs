@@ -95,6 +95,11 @@ impl View {
         report: &mut Report,
     ) -> Result<Vec<ScoredPoint>, QueryError> {
         let found = self.find_nearest(request, report)?;
+        Ok(self.named(found, report))
+    }
+
+    /// Rows with scores as the points that they are.
+    pub(super) fn named(&self, found: Vec<(Found, f32)>, report: &mut Report) -> Vec<ScoredPoint> {
         let mut points = Vec::with_capacity(found.len());
         for ((key, row), score) in found {
             let view = self.state.part(key).expect("found in this state");
@@ -105,7 +110,7 @@ impl View {
             let point = report.sound(key, named);
             points.extend(point.map(|(id, version)| ScoredPoint { id, version, score }));
         }
-        Ok(points)
+        points
     }
 
     /// As [`View::search`], with what else is wanted of the points.
