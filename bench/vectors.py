@@ -10,8 +10,8 @@ The method is that of ann-benchmarks: the same vectors, M=16 and efConstruction=
 recall@10 over the breadth of a search, and what it has at 0.95, 0.97 and 0.99 (log-linear between points). Each engine is a process of
 its own, pinned to one core while it searches; rounds are interleaved, and medians taken. Time is CPU time of the process. Engines in
 C++ get all queries in one call; lode and hnsw_rs one at a time. FILE has `embeddings` and `queries`, singles or halves, which are
-normalised. --synthetic makes clustered vectors of 128 components, compared by Euclidean distance. Work folder: LODE_BENCH_DIR or a
-temporary one.
+normalised. --synthetic makes clustered vectors of 128 components, compared by Euclidean distance. `lode-hnsw_rs` is Lode's
+search over a graph that hnsw_rs built of Lode's codes. Work folder: LODE_BENCH_DIR or a temporary one.
 """
 import argparse
 import json
@@ -36,7 +36,7 @@ BREADTHS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 RECALLS = (0.95, 0.97, 0.99)
 SHARES = (0.01, 0.1, 0.5)
 ENGINES = ("lode", "faiss-hnsw", "faiss-sq8-refine", "hnswlib", "usearch", "qdrant-edge", "hnsw_rs")
-RUST = ("lode", "hnsw_rs")
+RUST = ("lode", "lode-hnsw_rs", "hnsw_rs")
 
 
 def values(rows):

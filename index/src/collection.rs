@@ -26,6 +26,7 @@ use crate::{
     schema::{CollectionConfig, ConfigError},
     segment::{BuildError, OpenError, WriteError},
     state::{Floor, State},
+    vectors::GraphBuilder,
     view::{PartError, Report, View, With},
 };
 
@@ -58,6 +59,8 @@ pub struct Collection {
     flushing: Mutex<()>,
     /// Held by whoever merges segments.
     merging: Mutex<()>,
+    /// Who makes the graphs of merged segments.
+    builder: Box<dyn GraphBuilder>,
 }
 
 /// What one thread at a time changes.
@@ -165,6 +168,12 @@ impl Collection {
     /// [`CollectionError`], for a damaged head or log too.
     pub fn open(dir: &Path) -> Result<Self, CollectionError> {
         Self::open_on(Arc::new(RealDisk), dir)
+    }
+
+    /// The same, whose graphs are made by `builder` from now on instead of [`crate::vectors::BatchBuilder`].
+    #[must_use]
+    pub fn with_builder(self, builder: Box<dyn GraphBuilder>) -> Self {
+        Self { builder, ..self }
     }
 
     /// The collection as it is now, to read from.

@@ -28,6 +28,8 @@ mod stored;
 mod write;
 
 pub use check::{CheckVectorsError, Checked};
+#[cfg(feature = "hnsw_rs")]
+pub use graph::HnswRsBuilder;
 pub use graph::{BatchBuilder, Codes, Graph, GraphBuilder, Layer};
 pub use live::LiveRows;
 pub use part::{OpenVectorsError, Plan, VectorPart};

@@ -6,91 +6,24 @@
 //! `search BREADTH`, `filter BREADTH SHARE TRUTH`, `open`. Answers have recall and CPU seconds of all queries.
 
 use std::{
-    error::Error,
     fs::File,
     hint::black_box,
-    io::{BufRead, BufWriter, Write},
+    io::{BufRead, Write},
+    path::Path,
     time::Instant,
 };
 
 use hnsw_rs::prelude::{AnnT, DistDot, DistL2, Hnsw};
+use lode_bench_vectors::{Failure, chosen, cpu, encoded, params, peak_mib, ranks, segment, singles};
 use lode_index::{
-    Dim, Dtype, Metric, Row, RowSet, VectorParams,
-    segment::{SegmentFile, SegmentWriter},
-    vectors::{BatchBuilder, Query, Search, VectorPart, VectorSource, encode, write_vectors},
+    Row, RowSet, VectorParams,
+    segment::SegmentFile,
+    vectors::{BatchBuilder, GraphBuilder, HnswRsBuilder, Query, Search, VectorPart},
 };
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 /// Neighbours that are searched for.
 const K: usize = 10;
-
-type Failure = Box<dyn Error>;
-
-/// CPU seconds of this process.
-fn cpu() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
-}
-
-/// What rows a filter of `share` chooses: the driver has the same.
-fn chosen(row: u32, share: f64) -> bool {
-    ((mix(u64::from(row)) % 1000) as f64) < share * 1000.0
-}
-
-/// The most memory that this process had, in MiB.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(
-        line.trim()
-            .strip_suffix(" kB")?
-            .trim()
-            .parse::<f64>()
-            .ok()?
-            / 1024.0,
-    )
-}
-
-fn words(path: &str) -> Result<Vec<[u8; 4]>, Failure> {
-    Ok(std::fs::read(path)?.as_chunks::<4>().0.to_vec())
-}
-
-fn singles(path: &str) -> Result<Vec<f32>, Failure> {
-    Ok(words(path)?.into_iter().map(f32::from_le_bytes).collect())
-}
-
-fn ranks(path: &str) -> Result<Vec<u32>, Failure> {
-    Ok(words(path)?.into_iter().map(u32::from_le_bytes).collect())
-}
-
-struct Rows<'a> {
-    bytes: &'a [u8],
-    row: usize,
-}
-
-impl VectorSource for Rows<'_> {
-    fn rows(&self) -> u32 {
-        (self.bytes.len() / self.row) as u32
-    }
-
-    fn vector(&self, row: Row) -> Option<&[u8]> {
-        Some(&self.bytes[row.index() * self.row..][..self.row])
-    }
-
-    fn hash(&self, row: Row) -> u64 {
-        mix(u64::from(row.0))
-    }
-}
 
 /// What can be searched.
 enum Index {
@@ -127,35 +60,17 @@ fn near(hnsw: &dyn AnnT<Val = f32>, query: &[f32], breadth: usize) -> Vec<u32> {
 fn build_lode(
     params: VectorParams,
     base: &[f32],
+    builder: &dyn GraphBuilder,
     file: &str,
     threads: usize,
 ) -> Result<(Value, Index), Failure> {
-    let mut bytes = Vec::with_capacity(base.len() * 4);
-    for vector in base.chunks_exact(params.dim.get()) {
-        bytes.extend(encode(&params, vector)?);
-    }
-    let source = Rows {
-        bytes: &bytes,
-        row: params.row_bytes(),
-    };
+    let bytes = encoded(params, base)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()?;
     let (start, wall) = (cpu(), Instant::now());
-    pool.install(|| -> Result<(), lode_index::vectors::WriteVectorsError> {
-        let mut writer = SegmentWriter::new(BufWriter::new(File::create(file)?))?;
-        write_vectors(
-            &mut writer,
-            0,
-            params,
-            &source,
-            Some(&BatchBuilder::default()),
-        )?;
-        writer.finish()?;
-        Ok(())
-    })?;
+    let segment = pool.install(|| segment(params, &bytes, Some(builder), Path::new(file)))?;
     let (seconds, wall) = (cpu() - start, wall.elapsed().as_secs_f64());
-    let segment = SegmentFile::map(&File::open(file)?)?;
     let stored: usize = segment
         .sections()
         .iter()
@@ -219,17 +134,12 @@ fn main() -> Result<(), Failure> {
     let (queries, truth) = (singles(queries)?, ranks(truth)?);
     let (told, index) = {
         let base = singles(base)?;
-        let params = VectorParams {
-            dim: Dim::new(u32::try_from(dim)?)?,
-            metric: if metric == "l2" {
-                Metric::Euclid
-            } else {
-                Metric::Cosine
-            },
-            dtype: Dtype::F32,
-        };
+        let params = params(metric, dim)?;
         match (&engine[..], &metric[..]) {
-            ("lode", _) => build_lode(params, &base, file, threads)?,
+            ("lode", _) => build_lode(params, &base, &BatchBuilder::default(), file, threads)?,
+            ("lode-hnsw_rs", _) => {
+                build_lode(params, &base, &HnswRsBuilder::default(), file, threads)?
+            }
             ("hnsw_rs", "l2") => {
                 let (told, hnsw) = build_hnsw(&base, dim, DistL2 {});
                 (told, Index::HnswL2(hnsw))

@@ -26,7 +26,7 @@ use crate::{
         points::SegmentPart,
     },
     state::{Dead, Floor, SegmentState, State},
-    vectors::{BatchBuilder, GraphBuilder},
+    vectors::GraphBuilder,
 };
 
 /// A segment of which more than one in so many rows is dead is made anew.
@@ -319,7 +319,7 @@ impl Collection {
         )?;
         let made = match inputs.iter().all(|input| input.kept.is_empty()) {
             true => None,
-            false => Some(self.build(&rows, &floor.config, Some(&BatchBuilder::default()))?),
+            false => Some(self.build(&rows, &floor.config, Some(&*self.builder))?),
         };
         drop(rows);
         {

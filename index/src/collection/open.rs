@@ -20,6 +20,7 @@ use crate::{
     schema::CollectionConfig,
     segment::points::SegmentPart,
     state::{Damaged, Dead, Floor, SegmentState, State},
+    vectors::BatchBuilder,
 };
 
 /// The name of a segment's file.
@@ -110,6 +111,7 @@ impl Collection {
             current: RwLock::new(Arc::new(state)),
             flushing: Mutex::new(()),
             merging: Mutex::new(()),
+            builder: Box::new(BatchBuilder::default()),
         })
     }
 }

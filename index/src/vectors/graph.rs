@@ -1,11 +1,17 @@
 //! Graphs: hierarchical navigable small worlds (Malkov and Yashunin, arXiv 1603.09320) over codes, and who builds them.
 
 mod batches;
+#[cfg(feature = "hnsw_rs")]
+mod hnsw;
 mod reach;
 mod select;
 
 pub use batches::BatchBuilder;
+#[cfg(feature = "hnsw_rs")]
+pub use hnsw::HnswRsBuilder;
 pub(crate) use reach::repair;
+
+use std::fmt;
 
 use super::{
     beam::Links,
@@ -19,7 +25,7 @@ use crate::{
 };
 
 /// Makes graphs. Whatever a builder links, points that cannot be reached are linked after it.
-pub trait GraphBuilder: Sync {
+pub trait GraphBuilder: fmt::Debug + Send + Sync {
     /// Most links of a point on layer 0; half of it on upper layers. An even number.
     fn links(&self) -> usize;
 

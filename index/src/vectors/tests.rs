@@ -10,6 +10,8 @@ use crate::{
     segment::{SegmentFile, SegmentWriter},
 };
 
+mod builders;
+
 /// Uniform numbers from a seed.
 struct Random(u64);
 

@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SEALED_PARTS_MAX},
+    vectors::{BatchBuilder, HnswRsBuilder},
     view::{FacetRequest, QueryError},
 };
 
@@ -262,6 +263,30 @@ fn writers_that_nobody_maintains_keep_memory_bounded() {
     while collection.maintain(&Budget::default()).unwrap() != Maintained::Nothing {}
     assert_eq!(collection.view().len(), batch * batches);
     assert!(collection.view().segments() < 8, "small segments merged");
+}
+
+#[test]
+fn graphs_are_made_by_the_builder_that_was_chosen() {
+    let builders: [(Box<dyn GraphBuilder>, bool); 3] = [
+        (Box::new(BatchBuilder::default()), false),
+        (Box::new(BatchBuilder::default().from_rows(5)), true),
+        (Box::new(HnswRsBuilder::default().from_rows(5)), true),
+    ];
+    for (builder, has_graph) in builders {
+        let collection = create(&SimDisk::new(1)).with_builder(builder);
+        let mut random = Random(5);
+        for id in 0..10 {
+            let vector = [0; 4].map(|_| random.single() + 1.5);
+            collection.apply(upsert(id, &vector, &json!({}))).unwrap();
+        }
+        collection.freeze().unwrap();
+        let deleted = Selection::Ids(vec![PointId::Number(3)]);
+        collection.apply(Operation::Delete(deleted)).unwrap();
+        collection.compact().unwrap();
+        let state = collection.state();
+        let (_, part) = state.segments[0].part.dense().next().unwrap();
+        assert_eq!((part.vectors(), part.has_graph()), (9, has_graph));
+    }
 }
 
 #[test]
