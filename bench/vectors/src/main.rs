@@ -14,7 +14,9 @@ use std::{
 };
 
 use hnsw_rs::prelude::{AnnT, DistDot, DistL2, Hnsw};
-use lode_bench_vectors::{Failure, chosen, cpu, encoded, params, peak_mib, ranks, segment, singles};
+use lode_bench_vectors::{
+    Failure, chosen, cpu, encoded, params, peak_mib, ranks, segment, singles,
+};
 use lode_index::{
     Row, RowSet, VectorParams,
     segment::SegmentFile,
