@@ -9,7 +9,8 @@
 //! HOME/collections/
 //!   docs.9f31c2d4a0b1c2d3/    lower-cased name and a random number that no other collection had
 //!     about                   JSON: publisher, name, public, when it was made
-//!     data/                   the collection (docs/format/collection.md)
+//!     data/                   the collection (docs/format/collection.md); `data-HEX` after a recovery
+//!     snapshots/              what it held earlier ([`snapshots`])
 //!   aliases                   JSON: other names of collections
 //!   .new-*, .gone-*           on their way in or out; removed when collections are first asked for
 //! ```
@@ -27,6 +28,7 @@ mod files;
 pub mod limits;
 pub(crate) mod replica;
 mod slot;
+mod snapshots;
 mod stage;
 mod table;
 mod version;
@@ -51,6 +53,7 @@ use crate::{Node, publisher};
 pub use aliases::{AliasAt, AliasChange};
 pub use error::CollectionsError;
 use slot::{Held, Slot};
+pub use snapshots::{SnapshotAt, SnapshotFile};
 use table::Table;
 use work::Work;
 
@@ -427,7 +430,12 @@ impl OpenCollection {
                 name: self.slot.name.clone(),
             });
         }
-        let applied = self.index.apply(operation);
+        // not that which was opened: a snapshot may have taken its place, and a write must be where it is seen
+        let Held { index, is_new } = self.slot.open()?;
+        if is_new && let Some(table) = self.state.table.get() {
+            table.opened(&self.slot);
+        }
+        let applied = index.apply(operation);
         self.state.work.add(&self.slot);
         applied.map_err(|error| CollectionsError::index(&self.slot.name, error))
     }
@@ -446,6 +454,16 @@ impl OpenCollection {
     pub fn engine(&self) -> &lode_index::Collection {
         &self.index
     }
+}
+
+/// A number that nobody had before, in hex.
+fn random() -> Result<String, CollectionsError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| {
+        let what = format!("the system gives no random numbers: {error}");
+        CollectionsError::Other(crate::command::Failure::failed(what))
+    })?;
+    Ok(data_encoding::HEXLOWER.encode(&random))
 }
 
 /// Longest time that a collection which nobody asks for stays open.

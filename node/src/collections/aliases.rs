@@ -188,3 +188,44 @@ impl Aliases {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn as_many_aliases_as_there_may_be_are_read_back_and_one_more_is_refused() {
+        let publisher = PublisherId::from_bytes([7; 32]);
+        let mut aliases = Aliases::default();
+        // names as long as they can be: the file is as long as it can be too
+        let mut set = |number: usize| {
+            let change = AliasChange::Set(AliasAt {
+                publisher,
+                alias: format!("{number:a>96}"),
+                collection: "b".repeat(96),
+            });
+            let is_collection = |key: &Key| key.1.starts_with('b');
+            let done = aliases.change(&change, &is_collection);
+            (done, aliases.0.len())
+        };
+        for number in 0..ALIASES_MAX {
+            set(number).0.unwrap();
+        }
+        let (refused, count) = set(ALIASES_MAX);
+        assert!(matches!(refused, Err(CollectionsError::TooManyAliases)));
+        assert_eq!(count, ALIASES_MAX);
+        assert!(set(0).0.is_ok(), "one that is there");
+        let folder = tempfile::tempdir().unwrap();
+        aliases.write(folder.path()).unwrap();
+        assert_eq!(Aliases::read(folder.path()).unwrap().0, aliases.0);
+        let path = folder.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.resize(usize::try_from(ALIASES_BYTES_MAX).unwrap(), b' ');
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(Aliases::read(folder.path()).is_ok());
+        bytes.push(b' ');
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(Aliases::read(folder.path()).is_err());
+    }
+}

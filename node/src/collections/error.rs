@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use lode_index::CollectionError;
 use lode_store::name::NameError;
 
-use super::limits::{ALIASES_MAX, COLLECTIONS_MAX};
+use super::limits::{ALIASES_MAX, COLLECTIONS_MAX, SNAPSHOTS_MAX};
 use crate::command::{Failure, FailureKind};
 
 /// Why something with collections did not work.
@@ -39,6 +39,15 @@ pub enum CollectionsError {
     /// There are as many aliases as there can be.
     #[error("there are {ALIASES_MAX} aliases of collections already: delete some")]
     TooManyAliases,
+    /// The collection has no such snapshot.
+    #[error("there is no snapshot {name}")]
+    NoSnapshot {
+        /// As it was asked for.
+        name: String,
+    },
+    /// The collection has as many snapshots as it can have.
+    #[error("there are {SNAPSHOTS_MAX} snapshots of the collection already: delete some")]
+    TooManySnapshots,
     /// What the engine says.
     #[error("{name}: {source}")]
     Index {
@@ -88,10 +97,12 @@ impl CollectionsError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Name(_) => FailureKind::Usage,
-            Self::Absent { .. } => FailureKind::NotFound,
-            Self::Exists { .. } | Self::NotYours { .. } | Self::TooMany | Self::TooManyAliases => {
-                FailureKind::Refused
-            }
+            Self::Absent { .. } | Self::NoSnapshot { .. } => FailureKind::NotFound,
+            Self::Exists { .. }
+            | Self::NotYours { .. }
+            | Self::TooMany
+            | Self::TooManyAliases
+            | Self::TooManySnapshots => FailureKind::Refused,
             Self::Index { source, .. } => match source {
                 CollectionError::Vector { .. }
                 | CollectionError::TooManyPoints { .. }

@@ -18,6 +18,9 @@ pub const MERGE_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of what is kept about a collection beside its data.
 pub const ABOUT_BYTES_MAX: u64 = 4096;
 
+/// Snapshots of a collection: each keeps segments that it has given up since.
+pub const SNAPSHOTS_MAX: usize = 32;
+
 /// Aliases of all collections.
 pub const ALIASES_MAX: usize = 10_000;
 

@@ -28,6 +28,8 @@ pub(super) struct Slot {
     pub(super) waits: AtomicBool,
     inner: Mutex<Inner>,
     trouble: Mutex<Option<String>>,
+    /// Held while snapshots are made and removed.
+    snapshots: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct Inner {
     index: Option<Arc<Collection>>,
     used: Instant,
     deleted: bool,
+    /// The folder of the engine, in that of the collection.
+    data: String,
 }
 
 /// An engine that was handed out.
@@ -51,6 +55,7 @@ impl Slot {
         public: bool,
         created: u64,
         dir: PathBuf,
+        data: String,
     ) -> Arc<Self> {
         Arc::new(Self {
             publisher,
@@ -64,14 +69,34 @@ impl Slot {
                 index: None,
                 used: Instant::now(),
                 deleted: false,
+                data,
             }),
             trouble: Mutex::default(),
+            snapshots: Mutex::default(),
         })
     }
 
-    /// The folder of the engine.
-    pub(super) fn data(&self) -> PathBuf {
-        self.dir.join("data")
+    /// The folder of the engine, in that of the collection.
+    pub(super) fn data(&self) -> String {
+        self.inner().data.clone()
+    }
+
+    /// Puts another engine's folder in place of that which is there, once `commit` says that it is; which it was.
+    /// Whoever holds the engine that was there works on what nobody sees any more.
+    pub(super) fn replace(
+        &self,
+        data: &str,
+        commit: impl FnOnce() -> Result<(), CollectionsError>,
+    ) -> Result<String, CollectionsError> {
+        let mut inner = self.inner();
+        if inner.deleted {
+            return Err(CollectionsError::Absent {
+                name: self.name.clone(),
+            });
+        }
+        commit()?;
+        inner.index = None;
+        Ok(std::mem::replace(&mut inner.data, data.to_owned()))
     }
 
     /// The engine, opened if it is not.
@@ -89,7 +114,7 @@ impl Slot {
                 is_new: false,
             });
         }
-        let index = Collection::open(&self.data())
+        let index = Collection::open(&self.dir.join(&inner.data))
             .map_err(|error| CollectionsError::index(&self.name, error))?;
         let index = Arc::new(index);
         inner.index = Some(Arc::clone(&index));
@@ -103,6 +128,15 @@ impl Slot {
     pub(super) fn peek(&self) -> Option<Arc<Collection>> {
         let inner = self.inner.try_lock().ok()?;
         inner.index.clone()
+    }
+
+    /// Whether this is the engine that is handed out.
+    pub(super) fn holds(&self, index: &Arc<Collection>) -> bool {
+        let inner = self.inner();
+        inner
+            .index
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, index))
     }
 
     /// When somebody last asked for it, if it is open.
@@ -144,6 +178,12 @@ impl Slot {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(super) fn snapshotting(&self) -> MutexGuard<'_, ()> {
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_trouble(&self, trouble: Option<String>) {

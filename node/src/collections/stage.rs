@@ -18,11 +18,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Makes an empty one.
     pub(super) fn new(collections: &Path) -> Result<Self, Failure> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| {
-            Failure::failed(format!("the system gives no random numbers: {error}"))
-        })?;
-        let name = format!(".new-{}", data_encoding::HEXLOWER.encode(&random));
+        let name = format!(".new-{}", super::random()?);
         let dir = collections.join(name);
         fs::create_dir_all(&dir).map_err(CollectionsError::io(&dir))?;
         Ok(Self { dir })

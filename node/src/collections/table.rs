@@ -16,11 +16,15 @@ use super::{
     files,
     limits::{ABOUT_BYTES_MAX, COLLECTIONS_MAX, OPEN_MAX},
     slot::Slot,
+    snapshots,
 };
 use crate::publisher::now;
 
 /// The file that says what a folder is.
 const ABOUT: &str = "about";
+
+/// The folder of a collection's engine until another takes its place.
+const DATA: &str = "data";
 
 /// Whose and what a collection is; the name is lower-cased.
 pub(super) type Key = (PublisherId, String);
@@ -54,12 +58,17 @@ struct About {
     public: bool,
     #[serde(default)]
     created: u64,
+    /// The folder of the engine, if that is not the first one any more: then the format is 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
 }
 
 impl About {
-    fn of(slot: &Slot, public: bool) -> Self {
+    fn of(slot: &Slot, public: bool, data: &str) -> Self {
+        let data = (data != DATA).then(|| data.to_owned());
         Self {
-            format: 1,
+            format: if data.is_some() { 2 } else { 1 },
+            data,
             publisher: slot.publisher.to_hex(),
             name: slot.name.clone(),
             public,
@@ -81,9 +90,16 @@ impl About {
         let bytes = files::read(&path, ABOUT_BYTES_MAX).map_err(CollectionsError::io(&path))?;
         let about: Self =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if about.format != 1 {
-            let what = format!("format {}; this version of Lode reads 1", about.format);
+        if !(1..=2).contains(&about.format) {
+            let what = format!(
+                "format {}; this version of Lode reads 1 and 2",
+                about.format
+            );
             return Err(damaged(what));
+        }
+        let data = about.data.unwrap_or_else(|| DATA.to_owned());
+        if !is_data(&data) {
+            return Err(damaged("no folder of a collection".to_owned()));
         }
         lode_store::name::check_model(&about.name)?;
         let publisher = about
@@ -91,7 +107,14 @@ impl About {
             .parse()
             .map_err(|_| damaged("no publisher".to_owned()))?;
         let dir = dir.to_owned();
-        let slot = Slot::new(publisher, about.name, about.public, about.created, dir);
+        let slot = Slot::new(
+            publisher,
+            about.name,
+            about.public,
+            about.created,
+            dir,
+            data,
+        );
         Ok(slot)
     }
 }
@@ -117,6 +140,9 @@ impl Table {
                         unreadable += 1;
                         tracing::warn!(dir = %dir.display(), other = %other.dir.display(), "two collections of one name");
                         continue;
+                    }
+                    if let Err(error) = tidy(&slot) {
+                        tracing::warn!(%error, "what a node left of a collection stays");
                     }
                     inner.slots.insert(key, slot);
                 }
@@ -185,11 +211,12 @@ impl Table {
         fs::create_dir_all(folder).map_err(CollectionsError::io(folder))?;
         let id = unused(&key.1)?;
         let (new, dir) = (folder.join(format!(".new-{id}")), folder.join(&id));
-        let slot = Slot::new(publisher, name.to_owned(), public, now(), dir.clone());
+        let data = DATA.to_owned();
+        let slot = Slot::new(publisher, name.to_owned(), public, now(), dir.clone(), data);
         let made = (|| {
             fs::create_dir(&new).map_err(CollectionsError::io(&new))?;
-            make(&new.join("data"))?;
-            About::of(&slot, public).write(&new)?;
+            make(&new.join(DATA))?;
+            About::of(&slot, public, DATA).write(&new)?;
             fs::rename(&new, &dir).map_err(CollectionsError::io(&dir))?;
             files::sync(folder).map_err(CollectionsError::io(folder))
         })();
@@ -244,16 +271,47 @@ impl Table {
         public: bool,
     ) -> Result<(), CollectionsError> {
         let _changing = self.changing();
-        let key = (slot.publisher, fold_model(&slot.name));
-        let known = self.inner().slots.get(&key).cloned();
-        if !known.is_some_and(|known| Arc::ptr_eq(&known, slot)) {
-            return Err(CollectionsError::Absent {
-                name: slot.name.clone(),
-            });
-        }
-        About::of(slot, public).write(&slot.dir)?;
+        self.check_known(slot)?;
+        About::of(slot, public, &slot.data()).write(&slot.dir)?;
         slot.public.store(public, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Has a collection hold what a folder on the same file system holds, which is moved.
+    pub(super) fn replace_data(
+        &self,
+        slot: &Arc<Slot>,
+        data: &Path,
+    ) -> Result<(), CollectionsError> {
+        let _changing = self.changing();
+        self.check_known(slot)?;
+        let name = format!("{DATA}-{}", super::random()?);
+        let place = slot.dir.join(&name);
+        fs::rename(data, &place).map_err(CollectionsError::io(&place))?;
+        files::sync(&slot.dir).map_err(CollectionsError::io(&slot.dir))?;
+        let public = slot.public.load(Ordering::Relaxed);
+        let about = About::of(slot, public, &name);
+        let replaced = slot.replace(&name, || about.write(&slot.dir));
+        let gone = match &replaced {
+            Ok(before) => slot.dir.join(before),
+            Err(_) => place,
+        };
+        // who works on it still may make a file behind the back of this: the next opening removes it
+        if let Err(error) = fs::remove_dir_all(&gone) {
+            tracing::warn!(%error, dir = %gone.display(), "what a collection held is not removed yet");
+        }
+        replaced.map(drop)
+    }
+
+    fn check_known(&self, slot: &Arc<Slot>) -> Result<(), CollectionsError> {
+        let key = (slot.publisher, fold_model(&slot.name));
+        let known = self.inner().slots.get(&key).cloned();
+        match known.is_some_and(|known| Arc::ptr_eq(&known, slot)) {
+            true => Ok(()),
+            false => Err(CollectionsError::Absent {
+                name: slot.name.clone(),
+            }),
+        }
     }
 
     pub(super) fn aliases(&self) -> Vec<AliasAt> {
@@ -329,14 +387,61 @@ fn at(slot: &Arc<Slot>) -> CollectionAt {
     }
 }
 
+/// Whether a name is that of an engine's folder: `data`, `data-` and hex digits.
+fn is_data(name: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_hexdigit();
+    name == DATA
+        || name
+            .strip_prefix("data-")
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(hex))
+}
+
+/// Removes what a node left on its way in or out of a collection's folder when it ended.
+fn tidy(slot: &Slot) -> Result<(), CollectionsError> {
+    let dir = &slot.dir;
+    let current = slot.data();
+    for name in files::names(dir).map_err(CollectionsError::io(dir))? {
+        if is_data(&name) && name != current {
+            let path = dir.join(name);
+            fs::remove_dir_all(&path).map_err(CollectionsError::io(&path))?;
+        } else if name == snapshots::FOLDER {
+            snapshots::tidy(dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// The name of a folder that there never was.
 fn unused(folded: &str) -> Result<String, CollectionsError> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| {
-        CollectionsError::Other(crate::command::Failure::failed(error.to_string()))
-    })?;
-    Ok(format!(
-        "{folded}.{}",
-        data_encoding::HEXLOWER.encode(&random)
-    ))
+    Ok(format!("{folded}.{}", super::random()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_collection_more_than_there_may_be_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = Table::read(folder.path()).unwrap();
+        let publisher = PublisherId::from_bytes([7; 32]);
+        {
+            let mut inner = table.inner();
+            // all but one are there in name alone
+            for number in 1..COLLECTIONS_MAX {
+                let name = format!("c{number}");
+                let dir = folder.path().join(&name);
+                let slot = Slot::new(publisher, name.clone(), false, 0, dir, DATA.to_owned());
+                inner.slots.insert((publisher, name), slot);
+            }
+        }
+        let make = &mut |place: &Path| fs::create_dir(place).map_err(CollectionsError::io(place));
+        table.install(publisher, "last", false, make).unwrap();
+        assert_eq!(table.len(), COLLECTIONS_MAX);
+        let refused = table.install(publisher, "more", false, make);
+        assert!(matches!(refused, Err(CollectionsError::TooMany)));
+        let there = table.install(publisher, "last", false, make);
+        assert!(matches!(there, Err(CollectionsError::Exists { .. })));
+    }
 }

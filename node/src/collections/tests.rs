@@ -11,20 +11,20 @@ use tempfile::TempDir;
 use super::*;
 use crate::NodeOptions;
 
-struct Home {
+pub(super) struct Home {
     folder: TempDir,
     node: Node,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let node = Node::open(&folder.path().join("home"), NodeOptions::default()).unwrap();
         Self { folder, node }
     }
 
     /// The same home in another node.
-    fn again(self) -> Self {
+    pub(super) fn again(self) -> Self {
         let Self { folder, node } = self;
         drop(node);
         // the thread may be within a step, which ends
@@ -33,7 +33,7 @@ impl Home {
         Self { folder, node }
     }
 
-    fn collections(&self) -> Collections {
+    pub(super) fn collections(&self) -> Collections {
         self.node.collections()
     }
 
@@ -52,7 +52,7 @@ fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
     panic!("it did not happen within a minute");
 }
 
-fn config() -> CollectionConfig {
+pub(super) fn config() -> CollectionConfig {
     CollectionConfig::single(VectorParams {
         dim: Dim::new(2).unwrap(),
         metric: Metric::Dot,
@@ -60,7 +60,7 @@ fn config() -> CollectionConfig {
     })
 }
 
-fn point(id: u64) -> Point {
+pub(super) fn point(id: u64) -> Point {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let vector = Vector::Dense(vec![id as f32, 1.0]);
     Point {
@@ -70,7 +70,7 @@ fn point(id: u64) -> Point {
     }
 }
 
-fn upsert(collection: &OpenCollection, ids: std::ops::Range<u64>) {
+pub(super) fn upsert(collection: &OpenCollection, ids: std::ops::Range<u64>) {
     let points = ids.map(point).collect();
     collection.apply(Operation::Upsert(points)).unwrap();
 }
@@ -365,4 +365,41 @@ fn a_file_that_is_too_long_is_not_read() {
     );
     fs::write(&path, vec![b'x'; max + 1]).unwrap();
     assert!(files::read(&path, limits::ABOUT_BYTES_MAX).is_err());
+}
+
+#[test]
+fn one_point_more_than_an_answer_may_have_is_refused() {
+    use crate::command::{CollectionCommand, CollectionPoints, CollectionSearch, Outcome};
+    let home = Home::new();
+    let collections = home.collections();
+    collections.create("docs", config(), false).unwrap();
+    let events = crate::EventSink::discard();
+    let max = limits::POINTS_READ_MAX;
+    let points = |limit: usize, ids: usize| {
+        let command = CollectionCommand::Points(CollectionPoints {
+            name: "docs".into(),
+            ids: vec!["1".into(); ids],
+            limit: limit as u64,
+            ..CollectionPoints::default()
+        });
+        collections.ask(command, &events)
+    };
+    let search = |limit: usize| {
+        let command = CollectionCommand::Search(CollectionSearch {
+            name: "docs".into(),
+            vector: Some(serde_json::json!([1, 0])),
+            limit: limit as u64,
+            ..CollectionSearch::default()
+        });
+        collections.ask(command, &events)
+    };
+    assert!(matches!(points(max, 0), Ok(Outcome::Points { .. })));
+    assert!(matches!(points(1, max), Ok(Outcome::Points { .. })));
+    assert!(matches!(search(max), Ok(Outcome::Points { .. })));
+    for refused in [points(max + 1, 0), points(1, max + 1), search(max + 1)] {
+        assert_eq!(
+            refused.unwrap_err().kind,
+            crate::command::FailureKind::Usage
+        );
+    }
 }

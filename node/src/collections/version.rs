@@ -341,6 +341,7 @@ pub(super) fn purge(node: &Node, name: &str, events: &EventSink) -> Result<Outco
     let collections = node.collections();
     let at = collections.find(name)?;
     let open = writable(&collections, name)?;
+    collections.delete_snapshots(&at)?;
     compact(&open, events)?;
     if head_of(node, &at.publisher, &at, "heads/main")?.is_none() {
         return check::gc(node, false, events);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use lode_index::{
-    CollectionConfig, CollectionError,
+    Collection, CollectionConfig, CollectionError,
     collection::{Budget, Maintained},
 };
 
@@ -148,11 +148,15 @@ fn step(work: &Work, slot: &Arc<Slot>) {
         }
         Ok(_) => work.add(slot),
         // it is tried again with the next write
-        Err(error) => failed(work, slot, &error),
+        Err(error) => failed(work, slot, &index, &error),
     }
 }
 
-fn failed(work: &Work, slot: &Slot, error: &CollectionError) {
+fn failed(work: &Work, slot: &Slot, index: &Arc<Collection>, error: &CollectionError) {
+    // one that was deleted, or that a snapshot took the place of
+    if !slot.holds(index) {
+        return;
+    }
     work.failed.fetch_add(1, Ordering::Relaxed);
     tracing::warn!(collection = slot.name, %error, "a collection is not maintained");
     slot.set_trouble(Some(error.to_string()));
@@ -193,7 +197,7 @@ fn freeze(work: &Work, slot: &Arc<Slot>) {
             work.flushed.fetch_add(1, Ordering::Relaxed);
             work.add(slot);
         }
-        Err(error) => failed(work, slot, &error),
+        Err(error) => failed(work, slot, &index, &error),
     }
 }
 
