@@ -78,7 +78,7 @@ def small(folder):
 class Stage:
     """A node that holds models, and one that holds none and knows the first; its address is where clients go."""
 
-    def __init__(self, work):
+    def __init__(self, work, *options):
         self.far, self.near = Home(work / "far"), Home(work / "near")
         self.source = tiny(work / "tiny")
         for name, folder in (("tiny", self.source), ("words", words(work / "words")), ("small", small(work / "small"))):
@@ -93,7 +93,7 @@ class Stage:
         ticket = self.far.lode("share", "acme/tiny")
         self.near.lode("peers", "add", ticket)
         self.near.lode("alias", "acme", self.far.json("key", "show")["publisher"])
-        self.near.serve()
+        self.near.serve(*options)
         self.plan_path = work / "plan.json"
         self.plan_path.write_text(json.dumps(self.plan))
 
@@ -191,21 +191,32 @@ def the_rust_client_hf_hub_reads_what_only_a_peer_holds(work):
 
 
 @test
-def the_rust_client_hf_hub_1_reads_what_only_a_peer_holds(work):
+def the_rust_client_hf_hub_1_reads_what_only_a_peer_holds_and_then_by_xet(work):
     program = os.environ.get("LODE_HF_HUB_1")
     if not program:
         return "scripts/heavy builds it (scripts/hf-hub-1) and names it in LODE_HF_HUB_1"
-    stage = Stage(work)
+    stage = Stage(work, "--xet-reads")
     names = ["big.dat", "config.json", "empty", "model-00001-of-00002.safetensors", "onnx/naïve 模型.txt"]
-    environment = {**os.environ, "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / "hf")}
-    done = subprocess.run([program, "acme", "tiny", *names], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    about, *paths, folder = done.stdout.splitlines()
-    assert about == f"{stage.plan['commit']} 7", about
-    for name, path in zip(names, paths, strict=True):
-        assert pathlib.Path(path).read_bytes() == (stage.source / name).read_bytes(), name
-    for name in ("config.json", "model.safetensors.index.json"):
-        assert (pathlib.Path(folder) / name).read_bytes() == (stage.source / name).read_bytes(), name
+    for turn in ("first", "again"):
+        environment = {**os.environ, "HF_ENDPOINT": f"http://{stage.near.address}", "HF_HOME": str(work / turn)}
+        done = subprocess.run([program, "acme", "tiny", *names], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        about, *paths, folder = done.stdout.splitlines()
+        assert about == f"{stage.plan['commit']} 7", about
+        for name, path in zip(names, paths, strict=True):
+            assert pathlib.Path(path).read_bytes() == (stage.source / name).read_bytes(), name
+        for name in ("config.json", "model.safetensors.index.json"):
+            assert (pathlib.Path(folder) / name).read_bytes() == (stage.source / name).read_bytes(), name
+        xorbs = [line for line in http_get(stage.near.address, "/metrics").splitlines() if "/xet/xorbs/" in line]
+        if turn == "first":
+            assert not xorbs, "what is at a peer alone is read at its address"
+            # Now it is here, and the first request has it made ready.
+            deadline = time.monotonic() + 30
+            while not stage.ask("HEAD", f"/acme/tiny/resolve/{stage.plan['commit']}/big.dat")[1]["X-Xet-Hash"]:
+                assert time.monotonic() < deadline, "it is not offered by Xet"
+                time.sleep(0.1)
+        else:
+            assert any("requests_total" in line and 'status="206"' in line for line in xorbs), xorbs
 
 
 @test

@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 
 import harness
 from harness import test
@@ -302,6 +304,78 @@ def xorbs_that_are_known_are_not_sent_again_and_forgotten_ones_are(folder):
     (source / "weights.bin").write_bytes(weights + noise(5, 1_000_000))
     client.hf("upload", "acme/again", source, ".")
     assert pulled(folder, home, "acme/again") == contents(source)
+
+
+def figures(home):
+    """Requests that a node answered, by method, route and status."""
+    found = {}
+    with urllib.request.urlopen(f"{home.base}/metrics") as page:
+        for line in page.read().decode().splitlines():
+            if line.startswith("lode_http_requests_total{"):
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                found[labels["method"], labels["route"], labels["status"]] = int(line.split()[-1])
+    return found
+
+
+def offered(home, name, path):
+    """The hash by which a file is offered by Xet: the first request has it made ready."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        request = urllib.request.Request(f"{home.base}/{name}/resolve/main/{path}", method="HEAD")
+        with urllib.request.urlopen(request) as answer:
+            if answer.headers["X-Xet-Hash"]:
+                return answer.headers["X-Xet-Hash"]
+        time.sleep(0.05)
+    raise AssertionError(f"{path} is not offered by Xet")
+
+
+@test
+def what_was_uploaded_by_xet_is_read_by_xet_where_that_is_switched_on_and_at_its_address_elsewhere(folder):
+    home = Home(folder / "home")
+    home.serve("--xet-reads")
+    source = model(folder / "source")
+    # More than one xorb, and one that comes twice.
+    (source / "long.bin").write_bytes(noise(11, 70 << 20))
+    (source / "zeros.bin").write_bytes(bytes(140 << 20))
+    large = [name for name in os.listdir(source) if name.endswith(".bin")]
+    for version, way in WAYS:
+        client = Client(folder, home, version, way)
+        name = f"acme/read-{version}-{way}"
+        client.hf("upload", name, source, ".")
+        hashes = {path: offered(home, name, path) for path in large}
+        files = [str(source / path) for path in large]
+        said = client.run(
+            client.bin / "python", "-c", f"import hf_xet; print(*[file.hash for file in hf_xet.hash_files({files!r})])"
+        )
+        assert said.split() == list(hashes.values()), f"{version}: other hashes than the client's own"
+        before = figures(home)
+        to = folder / f"read-{version}-{way}"
+        client.hf("download", name, "--local-dir", to)
+        assert contents(to) == contents(source), f"{version} {way}"
+        after = figures(home)
+        count = lambda part, status: sum(
+            value - before.get(key, 0) for key, value in after.items() if part in key[1] and key[0] == "GET" and key[2] == status
+        )
+        small = len(contents(source)) - len(large)
+        if way == "xet":
+            assert count("/xet-read-token/", "200") >= 1, after
+            assert count("/reconstructions/", "200") >= len(large), after
+            assert count("/xet/xorbs/", "206") >= len(large), after
+            large_by_http = count("/resolve/", "200") + count("/resolve/", "206") - small
+            assert large_by_http == 0, f"{version}: {large_by_http} large files at their addresses"
+        else:
+            assert count("/reconstructions/", "200") == count("/xet/xorbs/", "206") == 0
+            assert count("/resolve/", "200") == len(contents(source))
+    home.stop()
+    # What clients noted of a node that offered files by Xet does not keep them from reading once it does not.
+    home.serve()
+    for version, way in WAYS:
+        client = Client(folder, home, version, way)
+        client.environment["HF_ENDPOINT"] = home.base
+        to = folder / f"plain-{version}-{way}"
+        client.hf("download", f"acme/read-{version}-{way}", "--local-dir", to)
+        assert contents(to) == contents(source), f"{version} {way}: switched off"
+    assert not [key for key in figures(home) if "/xet" in key[1] or "xet-read" in key[1]]
 
 
 if __name__ == "__main__":

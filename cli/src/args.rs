@@ -528,6 +528,9 @@ pub(crate) struct DoorArgs {
     /// Most requests a second from one address without a token, over time; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) rate_anonymous: u32,
+    /// Offer large files of models by Xet too, to clients of the Hub that know it
+    #[arg(long)]
+    pub(crate) xet_reads: bool,
 }
 
 /// Reads a name of this machine: one that a `Host` header can have, without a port.

@@ -131,6 +131,7 @@ fn doors(args: &ServeArgs) -> Result<Doors, Failure> {
         tls_key,
         rate,
         rate_anonymous,
+        xet_reads,
     } = args.door.clone();
     let limit = |rate: u32| (rate > 0).then_some(rate);
     let tls = match tls_cert.zip(tls_key) {
@@ -155,6 +156,7 @@ fn doors(args: &ServeArgs) -> Result<Doors, Failure> {
         cors,
         token_rate: limit(rate),
         anonymous_rate: limit(rate_anonymous),
+        xet_reads,
         ..Policy::default()
     };
     Ok(Doors {

@@ -36,6 +36,11 @@ impl Etag {
         Self(text)
     }
 
+    /// Its text, without quotes.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The header's value, quoted.
     pub fn header(&self) -> HeaderValue {
         HeaderValue::try_from(format!("\"{}\"", self.0))

@@ -78,6 +78,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// The home folder; nothing where nothing may be kept in it.
+    fn home(&self) -> Option<&Path> {
+        None
+    }
+
     /// What takes uploads; nothing where none are taken.
     fn uploads(&self) -> Option<Uploads> {
         None
@@ -108,6 +113,10 @@ impl Backend for Node {
 
     fn tokens(&self) -> Option<&Tokens> {
         Some(Self::tokens(self))
+    }
+
+    fn home(&self) -> Option<&Path> {
+        Some(Self::home(self))
     }
 
     fn uploads(&self) -> Option<Uploads> {

@@ -45,7 +45,7 @@ use crate::{
     route::{Request, Routes},
     target::Target,
     visitor::Visitor,
-    xet,
+    xet::{self, read::XetReads},
 };
 
 /// Name and version of this server.
@@ -62,6 +62,7 @@ pub struct Gateway {
     metrics: Metrics,
     kept: Arc<Kept>,
     seal: Seal,
+    xet: Option<XetReads>,
     registry: Arc<Registry>,
     status: tokio::sync::Mutex<Option<(Instant, Arc<Status>)>>,
     stopping: CancellationToken,
@@ -82,8 +83,12 @@ impl Gateway {
             .into_iter()
             .chain(hub::routes())
             .chain(xet::cas::routes())
+            .chain(xet::read::routes())
             .chain(oci::routes())
             .chain(qdrant::routes());
+        let seal = Seal::default();
+        let home = backend.home().filter(|_| policy.xet_reads);
+        let xet = home.map(|home| XetReads::new(home, seal.clone(), stopping.clone()));
         Self {
             routes: Routes::new(routes.collect()),
             registry: Arc::new(Registry::new(Arc::clone(&backend), stopping.clone())),
@@ -93,7 +98,8 @@ impl Gateway {
             pace: Pace::new(),
             metrics: Metrics::default(),
             kept: Arc::default(),
-            seal: Seal::default(),
+            seal,
+            xet,
             status: tokio::sync::Mutex::new(None),
             stopping,
         }
@@ -152,6 +158,11 @@ impl Gateway {
     /// Seals the addresses that take uploads.
     pub(crate) fn seal(&self) -> &Seal {
         &self.seal
+    }
+
+    /// What hands out files by Xet, if that is switched on. Only scopes that read models hand it out.
+    pub(crate) fn xet(&self) -> Option<&XetReads> {
+        self.xet.as_ref()
     }
 
     /// Cancelled when the gateway stops.

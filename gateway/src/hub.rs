@@ -14,6 +14,7 @@ mod resolve;
 mod tree;
 mod whoami;
 mod write;
+mod xet;
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Vec<Route> {
     const REFS: &str = "/api/models/{publisher}/{model}/refs";
     const COMMITS: &str = "/api/models/{publisher}/{model}/commits/{rev}";
     const COMPARE: &str = "/api/models/{publisher}/{model}/compare/{revs}";
+    const XET_TOKEN: &str = "/api/models/{publisher}/{model}/xet-read-token/{rev}";
     const RESOLVE: &str = "/{publisher}/{model}/resolve/{rev}/{path..}";
     let read = Unscoped::scope::<Read>;
     let mut routes = vec![
@@ -56,6 +58,7 @@ pub(crate) fn routes() -> Vec<Route> {
             "Says which files two revisions differ in",
         ))
         .to(refs::compare),
+        read(Route::get(XET_TOKEN, "Says where files are read by Xet")).to(xet::read_token),
         read(Route::get(RESOLVE, "Sends a file, or ranges of it")).to(resolve::content),
     ];
     routes.extend(write::routes());

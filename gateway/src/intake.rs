@@ -2,7 +2,8 @@
 //!
 //! Some clients send bytes to an address without their token, so that address itself says what may be sent to
 //! it: it carries a [`Grant`], sealed with a key of this process. A grant is for one file of one model, or for
-//! the xorbs of one model, and runs out.
+//! the xorbs of one model, and runs out. One for reading says on whose behalf it was handed out, who must still
+//! be allowed to read when it is shown.
 
 use std::{
     io::{self, Read},
@@ -18,20 +19,23 @@ use lode_node::{
     command::FailureKind,
     upload::{Inbox, UploadError, Uploads},
 };
-use lode_store::PublisherId;
+use lode_store::{PublisherId, VersionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
     answer::Problem,
     gateway::Gateway,
+    kept::Whose,
     limits::{
         BODY_FRAMES_WAITING, BODY_IDLE_TIMEOUT, BODY_UNREAD_BYTES_MAX, GRANT_AGE_MAX,
-        GRANT_BYTES_MAX,
+        GRANT_BYTES_MAX, XET_READ_AGE_MAX,
     },
+    reader::{self, OpenVersion},
     scope::Scope,
     visitor::Visitor,
     writer::Writer,
+    xet::read::XetReads,
 };
 
 /// What a sealed address allows.
@@ -67,16 +71,29 @@ pub(crate) enum What {
     },
     /// Xorbs, and shards that name them.
     Xet,
+    /// That files of a version are read by Xet.
+    Files { version: VersionId, whose: Whose },
+    /// That one xorb of a file is read.
+    Xorb {
+        version: VersionId,
+        whose: Whose,
+        sha256: [u8; 32],
+        xorb: u32,
+    },
 }
 
 impl Grant {
     /// One for a model from now on.
     pub(crate) fn new(inbox: &Inbox, what: What) -> Self {
+        let age = match what {
+            What::Files { .. } | What::Xorb { .. } => XET_READ_AGE_MAX,
+            _ => GRANT_AGE_MAX,
+        };
         Self {
             publisher: inbox.publisher().to_hex(),
             model: inbox.model().to_owned(),
             what,
-            expires: now() + GRANT_AGE_MAX.as_secs(),
+            expires: now() + age.as_secs(),
         }
     }
 
@@ -93,7 +110,7 @@ impl Grant {
 }
 
 /// Seals grants, and opens them again. Each process has its own key: what was granted ends with it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seal([u8; 32]);
 
 impl Default for Seal {
@@ -123,7 +140,8 @@ impl Seal {
 
     /// Whether a request shows a grant: in its address, or where Xet's clients show theirs.
     pub(crate) fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
-        let text = match path.strip_prefix(UPLOADS) {
+        let mut prefixes = [UPLOADS, XORBS].into_iter();
+        let text = match prefixes.find_map(|prefix| path.strip_prefix(prefix)) {
             Some(text) => Some(text),
             None if path.starts_with("/xet/") => bearer(headers),
             None => None,
@@ -156,6 +174,9 @@ impl Seal {
 /// Where addresses that take uploads start.
 pub(crate) const UPLOADS: &str = "/lode/v1/uploads/";
 
+/// Where addresses of xorbs start.
+pub(crate) const XORBS: &str = "/xet/xorbs/";
+
 /// What a client shows as its token.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let shown = headers.get(AUTHORIZATION)?.to_str().ok()?;
@@ -178,23 +199,55 @@ pub(crate) struct Granted;
 
 /// The means of [`Granted`]: nothing but opening grants.
 #[derive(Debug)]
-pub(crate) struct Intake(Arc<Gateway>);
+pub(crate) struct Intake {
+    gateway: Arc<Gateway>,
+    visitor: Visitor,
+}
 
 impl Scope for Granted {
     type Means = Intake;
     const NAME: &'static str = "granted";
 
-    fn admit(gateway: &Arc<Gateway>, _: &Visitor) -> Result<Intake, Problem> {
-        Ok(Intake(Arc::clone(gateway)))
+    fn admit(gateway: &Arc<Gateway>, visitor: &Visitor) -> Result<Intake, Problem> {
+        Ok(Intake {
+            gateway: Arc::clone(gateway),
+            visitor: visitor.clone(),
+        })
     }
 }
 
 impl Intake {
     /// What a grant allows, and what takes it.
     pub(crate) fn open(&self, text: &str) -> Result<(Grant, Inbox, Uploads), Problem> {
-        let grant = self.0.seal().open(text)?;
+        let grant = self.gateway.seal().open(text)?;
         let inbox = grant.inbox()?;
-        Ok((grant, inbox, uploads(&self.0)?))
+        Ok((grant, inbox, uploads(&self.gateway)?))
+    }
+
+    /// The version that a grant for reading is about, as far as whoever it was handed out to may still read it; and
+    /// what the grant allows.
+    pub(crate) async fn open_version(&self, text: &str) -> Result<(OpenVersion, What), Problem> {
+        let grant = self.gateway.seal().open(text)?;
+        let (What::Files { version, whose } | What::Xorb { version, whose, .. }) = &grant.what
+        else {
+            return Err(Problem::refused("this token is for something else"));
+        };
+        let (policy, tokens) = (self.gateway.policy(), self.gateway.backend().tokens());
+        let visitor = self.visitor.on_behalf(*whose, policy, tokens)?;
+        let reader = reader::Read::admit(&self.gateway, &visitor)?;
+        let revs = [&*version.to_hex()];
+        let opened = reader.first_version(&grant.publisher, &grant.model, &revs);
+        Ok((opened.await?, grant.what))
+    }
+
+    /// What hands out files by Xet.
+    ///
+    /// # Errors
+    /// 404 where that is switched off.
+    pub(crate) fn xet(&self) -> Result<&XetReads, Problem> {
+        self.gateway
+            .xet()
+            .ok_or_else(|| Problem::not_found("nothing is read by Xet here"))
     }
 }
 

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use lode_node::tokens::TokenId;
 use lode_store::recent::{Recent, Usage};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     answer::Problem,
@@ -23,7 +24,8 @@ use crate::{
 pub struct Kept(Recent<(Whose, Target), Arc<Known>>);
 
 /// For whom something is remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Whose {
     Owner,
     Token(TokenId),

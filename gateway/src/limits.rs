@@ -157,6 +157,27 @@ pub const GRANT_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Longest text of one, in characters.
 pub const GRANT_BYTES_MAX: usize = 2 * 1024;
 
+/// How long a token or address for reading by Xet is good. Clients ask for another one.
+pub const XET_READ_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Longest file that is read by Xet, in bytes: 256 GiB. Its outline takes some 16 MiB, 128 MiB at the most.
+pub const XET_FILE_BYTES_MAX: u64 = 1 << 38;
+
+/// Files whose outlines are made, or wait for it, or could not be made a moment ago.
+pub const XET_MAKING_MAX: usize = 1024;
+
+/// How long an outline that could not be made is not tried again.
+pub const XET_MAKING_RETRY: Duration = Duration::from_secs(30);
+
+/// Outlines in a home.
+pub const XET_OUTLINES_MAX: usize = 100_000;
+
+/// Memory for outlines that were read a moment ago, in bytes.
+pub const XET_OUTLINES_BYTES_MAX: usize = 64 << 20;
+
+/// How often is looked for outlines whose files left the home.
+pub const XET_SWEEP_EVERY: Duration = Duration::from_secs(600);
+
 /// Pieces of a body that wait for the thread that reads it.
 pub const BODY_FRAMES_WAITING: usize = 4;
 

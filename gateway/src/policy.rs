@@ -19,6 +19,8 @@ pub struct Policy {
     pub anonymous_rate: Option<u32>,
     /// Connections at a time; further ones wait.
     pub connections_max: usize,
+    /// Large files are offered by Xet too.
+    pub xet_reads: bool,
 }
 
 /// Other sites whose pages may read.
@@ -43,6 +45,7 @@ impl Default for Policy {
             token_rate: Some(TOKEN_REQUESTS_PER_SECOND),
             anonymous_rate: Some(ANONYMOUS_REQUESTS_PER_SECOND),
             connections_max: CONNECTIONS_MAX,
+            xet_reads: false,
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     route::Params,
     scope::Scope,
     visitor::Visitor,
+    xet::read::XetReads,
 };
 
 mod opened;
@@ -59,6 +60,8 @@ pub struct Reader {
     origins: Option<Origins>,
     kept: Arc<Kept>,
     registry: Arc<Registry>,
+    /// Hands out files by Xet; nothing where that is switched off.
+    xet: Option<XetReads>,
 }
 
 /// A chunk or document that the caller may read.
@@ -126,6 +129,7 @@ impl Scope for Read {
             origins: gateway.origins(),
             kept: Arc::clone(gateway.kept()),
             registry: Arc::clone(gateway.registry()),
+            xet: gateway.xet().cloned(),
         })
     }
 }
@@ -182,6 +186,18 @@ impl Reader {
             (_, Some(token)) => Whose::Token(token.id),
             (_, None) => Whose::Anyone,
         }
+    }
+
+    /// On whose behalf something is handed out: a token's holds as long as the token.
+    pub(crate) fn behalf(&self) -> Whose {
+        match &self.token {
+            Some(token) => Whose::Token(token.id),
+            None => self.whose(),
+        }
+    }
+
+    pub(crate) fn xet(&self) -> Option<&XetReads> {
+        self.xet.as_ref()
     }
 
     pub(crate) fn origins(&self) -> Option<&Origins> {

@@ -17,6 +17,7 @@ use lode_store::access::{Caller, TokenScopes};
 use crate::{
     answer::Problem,
     guard::{Door, Http, Origin},
+    kept::Whose,
     limits::CREDENTIAL_BYTES_MAX,
     policy::Policy,
 };
@@ -81,6 +82,38 @@ impl Visitor {
         }
     }
 
+    /// Whoever something was handed out to, as far as that still holds, at the door where it is shown.
+    ///
+    /// # Errors
+    /// The home cannot be read; the loopback is not the owner's any more.
+    pub(crate) fn on_behalf(
+        &self,
+        whose: Whose,
+        policy: &Policy,
+        tokens: Option<&Tokens>,
+    ) -> Result<Self, Problem> {
+        let tokens = tokens.filter(|tokens| tokens.rule());
+        let who = match (whose, tokens) {
+            (Whose::Token(id), Some(tokens)) => match tokens.current(id) {
+                Ok(token) => bearer(tokens, token)?,
+                Err(why) => Who::Unwelcome {
+                    why,
+                    guessed: false,
+                },
+            },
+            (Whose::Owner, None) => Who::Owner,
+            (Whose::Anyone, _) => Who::Anyone,
+            (Whose::Token(_), None) | (Whose::Owner, Some(_)) => {
+                return Err(Problem::unauthorized("this node wants a token"));
+            }
+        };
+        Ok(Self {
+            who,
+            anonymous: policy.anonymous,
+            ..self.clone()
+        })
+    }
+
     /// Who came through an HTTP door.
     ///
     /// # Errors
@@ -96,12 +129,7 @@ impl Visitor {
             Some(tokens) => match credential(headers) {
                 None => Who::Anyone,
                 Some(text) => match tokens.find(&text) {
-                    Ok(token) => {
-                        let scopes = tokens
-                            .scopes(&token)
-                            .map_err(lode_node::command::Failure::from)?;
-                        Who::Bearer(token, scopes)
-                    }
+                    Ok(token) => bearer(tokens, token)?,
                     Err(why) => Who::Unwelcome {
                         why,
                         guessed: text.starts_with(b"hf_"),
@@ -219,6 +247,13 @@ fn granted() -> Problem {
 fn unwelcome(why: Unwelcome) -> Problem {
     Problem::unauthorized(why.to_string())
         .advise("`lode token ls` on the node's machine lists those that hold")
+}
+
+/// Who shows a token that holds.
+fn bearer(tokens: &Tokens, token: Arc<Token>) -> Result<Who, Problem> {
+    let scopes = tokens.scopes(&token);
+    let scopes = scopes.map_err(lode_node::command::Failure::from)?;
+    Ok(Who::Bearer(token, scopes))
 }
 
 /// What was shown as a token; text that cannot be one where that is not to be made out.

@@ -203,6 +203,19 @@ impl Tokens {
         }
     }
 
+    /// The token with this id, for whom something was handed out that its text is not shown with.
+    ///
+    /// # Errors
+    /// [`Unwelcome`].
+    pub fn current(&self, id: TokenId) -> Result<Arc<Token>, Unwelcome> {
+        let table = self.table();
+        let token = table.tokens.get(&id).ok_or(Unwelcome::Unknown)?;
+        match self.is_expired(token) {
+            true => Err(Unwelcome::Expired),
+            false => Ok(Arc::clone(token)),
+        }
+    }
+
     /// What a token may read and change, by the names that this home gives to publishers now. Names
     /// that are bound to nobody stand for nothing.
     ///

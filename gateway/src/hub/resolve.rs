@@ -14,6 +14,7 @@ use super::{
     commit,
     files::{Entry, Place},
     repo::{Repo, Revision, redirect},
+    xet,
 };
 use crate::{
     answer::{Answer, Problem},
@@ -35,7 +36,7 @@ const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 ///
 /// A revision that may name other bytes tomorrow redirects to its commit: clients resume without saying of what.
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
-    let content = match request.method == Method::GET {
+    let mut content = match request.method == Method::GET {
         true => {
             reader
                 .content(
@@ -51,6 +52,9 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
             describe(&revision, at, source)?
         }
     };
+    if let Some(xet) = reader.xet() {
+        xet::offer(xet, &request, content.etag.text(), &mut content.headers);
+    }
     content.answer(&request.method, &request.headers).await
 }
 
@@ -88,6 +92,9 @@ async fn find(
         return Err(revision.mark(redirect(target, &segments)));
     }
     revision.files.follow(&revision.version, Some(at)).await?;
+    if let Some(xet) = reader.xet() {
+        xet::prepare(xet, reader, &revision, at);
+    }
     Ok((revision, at))
 }
 

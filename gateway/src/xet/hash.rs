@@ -14,7 +14,8 @@ const NODE_KEY: [u8; 32] = [
     0x5d, 0xdd, 0x53, 0x6f, 0x37, 0xc7, 0x6d, 0xd2, 0xf8, 0x63, 0x52, 0xe6, 0x4a, 0x53, 0x71, 0x3f,
 ];
 
-/// Children of a node at the most, and on average.
+/// Children of a node: the fewest before a hash ends it, the most, and how many there are on average.
+const CHILDREN_MIN: usize = 3;
 const CHILDREN_MAX: usize = 9;
 const CHILDREN_MEAN: u64 = 4;
 
@@ -53,6 +54,16 @@ impl XetHash {
         Self(*blake3::keyed_hash(&CHUNK_KEY, chunk).as_bytes())
     }
 
+    /// What hashes a chunk that comes in parts.
+    pub(super) fn chunk_hasher() -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&CHUNK_KEY)
+    }
+
+    /// The hash of a file whose chunks have this root.
+    pub fn of_file(root: Self) -> Self {
+        Self(*blake3::keyed_hash(&[0; 32], &root.0).as_bytes())
+    }
+
     /// Whether a node ends with it.
     fn ends_node(&self) -> bool {
         // The whole as a number is a multiple of the mean when its last word is.
@@ -85,29 +96,64 @@ impl fmt::Debug for XetHash {
 pub type Leaf = (XetHash, u64);
 
 /// The root of the tree over these leaves; zeros over none.
+pub fn root(leaves: impl IntoIterator<Item = Leaf>) -> XetHash {
+    let mut tree = Tree::default();
+    for leaf in leaves {
+        tree.push(leaf);
+    }
+    tree.finish()
+}
+
+/// A tree over leaves that come one after the other. Memory: nine nodes a level.
 ///
 /// A node has its children's texts hashed, one line each. It ends after the first child from the third on whose
 /// hash is a multiple of four, after the ninth, or with the level.
-pub fn root(mut level: Vec<Leaf>) -> XetHash {
-    let mut text = String::new();
-    while level.len() > 1 {
-        let mut above = Vec::with_capacity(level.len() / 2 + 1);
-        let mut rest = &level[..];
-        while !rest.is_empty() {
-            let (children, after) = rest.split_at(children(rest));
-            above.push(node(children, &mut text));
-            rest = after;
-        }
-        level = above;
-    }
-    level.first().map_or(XetHash([0; 32]), |(root, _)| *root)
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// The children of each level's open node, leaves first.
+    levels: Vec<Vec<Leaf>>,
+    text: String,
 }
 
-/// How many of these are the children of one node.
-fn children(level: &[Leaf]) -> usize {
-    let end = level.len().min(CHILDREN_MAX);
-    let last = (2..end).find(|&at| level[at].0.ends_node());
-    last.map_or(end, |at| at + 1)
+impl Tree {
+    /// Adds the next leaf.
+    pub fn push(&mut self, leaf: Leaf) {
+        self.push_at(0, leaf);
+    }
+
+    fn push_at(&mut self, mut level: usize, mut leaf: Leaf) {
+        loop {
+            if level == self.levels.len() {
+                self.levels.push(Vec::with_capacity(CHILDREN_MAX));
+            }
+            let open = &mut self.levels[level];
+            open.push(leaf);
+            let ends = open.len() >= CHILDREN_MIN && leaf.0.ends_node();
+            if !ends && open.len() < CHILDREN_MAX {
+                return;
+            }
+            leaf = node(open, &mut self.text);
+            open.clear();
+            level += 1;
+        }
+    }
+
+    /// The root; zeros over no leaves.
+    pub fn finish(mut self) -> XetHash {
+        let mut level = 0;
+        while level < self.levels.len() {
+            match self.levels[level][..] {
+                [(root, _)] if level + 1 == self.levels.len() => return root,
+                [] => {}
+                _ => {
+                    let closed = node(&self.levels[level], &mut self.text);
+                    self.push_at(level + 1, closed);
+                }
+            }
+            level += 1;
+        }
+        XetHash([0; 32])
+    }
 }
 
 fn node(children: &[Leaf], text: &mut String) -> Leaf {

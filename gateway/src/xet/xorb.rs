@@ -17,7 +17,8 @@ use lz4_flex::frame::FrameDecoder;
 
 use super::hash::{Leaf, XetHash, root};
 
-const HEAD_BYTES: usize = 8;
+/// Bytes of what stands before a chunk.
+pub(super) const HEAD_BYTES: usize = 8;
 
 /// Why bytes are not a xorb.
 #[derive(Debug, thiserror::Error)]

@@ -33,3 +33,4 @@ mod reading;
 mod stub_hub;
 mod uploads;
 mod upstream;
+mod xet;

@@ -164,6 +164,8 @@ fn unpaced() -> Policy {
     Policy {
         token_rate: None,
         anonymous_rate: None,
+        // Its routes are asked, too.
+        xet_reads: true,
         ..Policy::default()
     }
 }

@@ -15,7 +15,7 @@ use super::{TokenError, limits::TOKEN_NAME_BYTES_MAX, models::ModelsGlob};
 pub(super) const PREFIX: &str = "token/";
 
 /// What names a token without giving it away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TokenId([u8; 8]);
 
 impl TokenId {

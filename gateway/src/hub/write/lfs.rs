@@ -179,7 +179,9 @@ pub(super) async fn put(intake: Intake, request: Request) -> Answer {
             .await?;
             part_tag(&oid, offset)
         }
-        What::Complete { .. } | What::Xet => return Err(Problem::usage("no bytes are sent here")),
+        What::Complete { .. } | What::Xet | What::Files { .. } | What::Xorb { .. } => {
+            return Err(Problem::usage("no bytes are sent here"));
+        }
     };
     let mut response = plain(StatusCode::OK, "text/plain", bytes::Bytes::new());
     let tag = HeaderValue::try_from(format!("\"{tag}\"")).expect("made of hex digits");
