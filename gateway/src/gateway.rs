@@ -189,11 +189,13 @@ impl Gateway {
         if let Some(fetched) = &fetched {
             write_fetched(&mut page, fetched);
         }
-        if let Some(origins) = self.origins() {
-            write_origins(&mut page, &origins.figures());
+        let origins = self.origins().map(|origins| origins.figures());
+        if let Some(origins) = &origins {
+            write_origins(&mut page, origins);
         }
         let moment = Moment {
             fetched,
+            origins,
             read: self.reads().figures(),
             addresses: self.kept.usage(),
             bodies: place::figures(),

@@ -223,6 +223,8 @@ pub fn write_origins(page: &mut Page, figures: &OriginFigures) {
 pub struct Moment {
     /// What was fetched from peers; nothing where there are none.
     pub fetched: Option<Figures>,
+    /// What came from other hubs; nothing where none is asked.
+    pub origins: Option<OriginFigures>,
     /// What reading the home took.
     pub read: ReadFigures,
     /// Whether it was known from before what an address names.
@@ -235,11 +237,14 @@ pub struct Moment {
 pub fn write_moment(page: &mut Page, moment: &Moment) {
     let (read, work) = (&moment.read, &moment.read.work);
     let fetched = moment.fetched.unwrap_or_default();
+    let origins = moment.origins.unwrap_or_default();
     let help = "Bytes by where they came from: disk is files of the home and of users, as far as \
-                they were read; peers, verified ones for readers; made, those of variants.";
+                they were read; peers, verified ones for readers; upstream, what other hubs sent; \
+                made, those of variants.";
     page.family("lode_read_bytes_total", "counter", help);
     page.value("{from=\"disk\"}", read.disk_bytes);
     page.value("{from=\"peers\"}", fetched.bytes);
+    page.value("{from=\"upstream\"}", origins.bytes);
     page.value("{from=\"made\"}", work.bytes);
     let mut caches = read.caches.clone();
     caches.push(("addresses", moment.addresses));
@@ -265,6 +270,7 @@ pub fn write_moment(page: &mut Page, moment: &Moment) {
     page.family("lode_verify_failures_total", "counter", help);
     page.value("{from=\"disk\"}", read.wrong);
     page.value("{from=\"peers\"}", fetched.lies);
+    page.value("{from=\"upstream\"}", origins.wrong);
     page.family(
         "lode_variant_seconds_total",
         "counter",
@@ -445,8 +451,11 @@ mod tests {
     fn what_came_from_where_what_was_known_and_what_waits_are_figures() {
         let folder = tempfile::tempdir().unwrap();
         let home = crate::published::Published::new(folder.path());
+        let mut origins = OriginFigures::default();
+        (origins.bytes, origins.wrong) = (7, 1);
         let moment = Moment {
             fetched: None,
+            origins: Some(origins),
             read: lode_node::read::Reads::new(home.store.clone()).figures(),
             addresses: Usage { hits: 3, misses: 4 },
             bodies: (5, 6),
@@ -456,6 +465,8 @@ mod tests {
         let text = page.into_text();
         for line in [
             "lode_read_bytes_total{from=\"peers\"} 0",
+            "lode_read_bytes_total{from=\"upstream\"} 7",
+            "lode_verify_failures_total{from=\"upstream\"} 1",
             "lode_cache_hits_total{cache=\"addresses\"} 3",
             "lode_cache_misses_total{cache=\"addresses\"} 4",
             "lode_verify_failures_total{from=\"disk\"} 0",

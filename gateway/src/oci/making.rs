@@ -134,3 +134,97 @@ fn later(message: &str) -> Problem {
     .advise("ask again; `lode variant make` makes it ahead")
     .code("UNAVAILABLE")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{control::Run, published::Published};
+    use lode_node::{read::Reads, variants::Recipe};
+    use lode_store::TreeId;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A node that is never done with what it is told, or fails at once.
+    struct Slow {
+        reads: Reads,
+        fails: bool,
+        begun: Arc<AtomicUsize>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Backend for Slow {
+        fn run(&self, _: Command, _: EventSink) -> Run<'_> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            match self.fails {
+                true => Box::pin(std::future::ready(Err(stopping()))),
+                false => Box::pin(std::future::pending()),
+            }
+        }
+
+        fn reads(&self) -> &Reads {
+            &self.reads
+        }
+    }
+
+    fn making(fails: bool) -> (Arc<Making>, Arc<AtomicUsize>) {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let reads = Reads::new(Published::new(folder.path()).store);
+        let backend = Slow {
+            reads,
+            fails,
+            begun: Arc::clone(&begun),
+            _folder: folder,
+        };
+        let making = Making::new(Arc::new(backend), CancellationToken::new());
+        (Arc::new(making), begun)
+    }
+
+    fn id(number: usize) -> VariantId {
+        let recipe = Recipe::named("q8_0", ["model.gguf"]).unwrap();
+        VariantId::new(TreeId::from(blake3::hash(&number.to_le_bytes())), &recipe)
+    }
+
+    fn ask(making: &Arc<Making>, number: usize) -> String {
+        let problem = making.ask(id(number), format!("acme/tiny:{number}"));
+        format!("{problem:?}")
+    }
+
+    #[tokio::test]
+    async fn so_many_variants_wait_and_one_is_made_at_a_time() {
+        let (making, begun) = making(false);
+        for number in 0..OCI_MAKING_MAX {
+            assert!(ask(&making, number).contains("is being made"));
+        }
+        assert!(ask(&making, OCI_MAKING_MAX).contains("as many variants"));
+        assert!(
+            ask(&making, 0).contains("is being made"),
+            "it waits already"
+        );
+        for _ in 0..10 * OCI_MAKING_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), OCI_MADE_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_made_is_tried_again_after_a_while() {
+        let (making, begun) = making(true);
+        ask(&making, 1);
+        while running(&making.jobs()) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(ask(&making, 1).contains("stopping"), "why, at once");
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        for job in making.jobs().values_mut() {
+            if let Job::Failed(_, since) = job {
+                *since -= OCI_MAKING_RETRY;
+            }
+        }
+        ask(&making, 1);
+        while running(&making.jobs()) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+    }
+}

@@ -10,7 +10,13 @@ use crate::client::{Exchange, over_http};
 use crate::origin::Origin;
 use crate::published::{Held, Published, noise, safetensors};
 use hyper::Method;
-use lode_gateway::{Running, ServeOptions, limits::OCI_TAG_CHARS_MAX, serve};
+use lode_gateway::{
+    Running, ServeOptions,
+    limits::{
+        OCI_MANIFESTS_SEARCHED_MAX, OCI_TAG_CHARS_MAX, OCI_TAGS_REFS_MAX, OCI_VERSIONS_SEARCHED_MAX,
+    },
+    serve,
+};
 use lode_node::{
     NetworkOptions, Node, NodeOptions,
     tokens::{NewToken, Power},
@@ -273,6 +279,85 @@ async fn what_a_restarted_node_remembers_nothing_of_is_found_again() {
     let anew = serve_node(&setup.node, &setup.folder.path().join("more.sock")).await;
     let pinned = format!("/v2/acme/tiny/manifests/{}", digest(&bytes));
     assert_eq!(get(anew.http.unwrap(), &pinned, &[]).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_is_looked_for_in_so_many_versions_and_no_more() {
+    let text = |number: usize| format!("of version {number}").into_bytes();
+    let setup = setup_with(|home| {
+        let mut parents = Vec::new();
+        for number in 0..=OCI_VERSIONS_SEARCHED_MAX {
+            let bytes = text(number);
+            let refs: &[&str] = match number == OCI_VERSIONS_SEARCHED_MAX {
+                true => &["heads/main"],
+                false => &[],
+            };
+            let files = [("a.txt", Held::Pack, &bytes[..])];
+            parents = vec![home.push("long", &files, &parents, refs)];
+        }
+    });
+    let setup = setup.await;
+    for (number, status) in [(OCI_VERSIONS_SEARCHED_MAX, 200), (1, 200), (0, 404)] {
+        let path = format!("/v2/acme/long/blobs/{}", digest(&text(number)));
+        let answer = get(setup.address, &path, &[]).await;
+        assert_eq!(answer.status(), status, "of version {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_looked_for_in_so_many_versions_and_no_more() {
+    let tag = |number: usize| format!("t{number:02}");
+    let setup = setup_with(|home| {
+        for number in 0..=OCI_MANIFESTS_SEARCHED_MAX {
+            let bytes = format!("of version {number}").into_bytes();
+            let files = [("a.txt", Held::Pack, &bytes[..])];
+            home.push("wide", &files, &[], &[&format!("tags/{}", tag(number))]);
+        }
+    });
+    let setup = setup.await;
+    let mut digests = Vec::new();
+    for number in 0..=OCI_MANIFESTS_SEARCHED_MAX {
+        let path = format!("/v2/acme/wide/manifests/{}", tag(number));
+        digests.push(digest(&manifest(setup.address, &path, OCI).await.1));
+    }
+    let anew = serve_node(&setup.node, &setup.folder.path().join("again.sock")).await;
+    for (number, digest) in digests.iter().enumerate() {
+        let path = format!("/v2/acme/wide/manifests/{digest}");
+        let status = get(anew.http.unwrap(), &path, &[]).await.status();
+        let found = number < OCI_MANIFESTS_SEARCHED_MAX;
+        assert_eq!(status, if found { 200 } else { 404 }, "of version {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_branches_and_tags_have_their_variants_listed() {
+    let tag = |number: usize| format!("t{number:02}");
+    let setup = setup_with(|home| {
+        let bytes = gguf();
+        let files = [("model.gguf", Held::Whole, &bytes[..])];
+        let version = home.push("many", &files, &[], &["heads/main"]);
+        // With the branch, one more than have theirs listed.
+        for number in 0..OCI_TAGS_REFS_MAX {
+            home.point("many", &format!("tags/{}", tag(number)), version);
+        }
+    });
+    let setup = setup.await;
+    let (last, over) = (tag(OCI_TAGS_REFS_MAX - 2), tag(OCI_TAGS_REFS_MAX - 1));
+    let path = format!(
+        "/v2/acme/many/tags/list?last={}",
+        tag(OCI_TAGS_REFS_MAX - 3)
+    );
+    let shown = get(setup.address, &path, &[]).await.json().await;
+    let shown: Vec<String> = serde_json::from_value(shown["tags"].clone()).unwrap();
+    let has = |tag: String| shown.contains(&tag);
+    assert!(
+        has(last.clone()) && has(format!("{last}--q4_k_m")),
+        "{shown:?}"
+    );
+    assert!(
+        has(over.clone()) && !has(format!("{over}--q4_k_m")),
+        "{shown:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
