@@ -249,6 +249,38 @@ def llama_cpp_itself_runs_a_variant_that_nobody_stored_of_a_model_that_only_a_pe
 
 
 @test
+def case_does_not_keep_a_model_that_only_a_peer_holds_from_being_found(work):
+    far, near = Home(work / "far"), Home(work / "near")
+    for name in ("Mixed-Case", "lower", "Wide"):
+        folder = work / name
+        if name == "Wide":
+            small(folder)
+        else:
+            folder.mkdir()
+            (folder / "config.json").write_text(name)
+        far.lode("push", folder, f"acme/{name}", "--public")
+    far.lode("push", work / "lower", "acme/Hidden")
+    far.serve()
+    near.lode("peers", "add", far.lode("share", "acme/lower"))
+    near.lode("alias", "acme", far.json("key", "show")["publisher"])
+    near.serve()
+
+    def ask(path):
+        connection = http.client.HTTPConnection(near.address, timeout=60)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Location"], answer.read()
+
+    for asked, written in (("mixed-case", "Mixed-Case"), ("LOWER", "lower"), ("wide-GGUF", "Wide-GGUF")):
+        assert ask(f"/api/models/acme/{asked}")[:2] == (307, f"/api/models/acme/{written}")
+        assert ask(f"/api/models/acme/{written}")[0] == 200
+    assert ask("/acme/MIXED-CASE/resolve/main/config.json")[:2] == (307, "/acme/Mixed-Case/resolve/main/config.json")
+    assert ask("/api/models/acme/hidden")[0] == 404, "what a peer does not show is not there in any case"
+    # Registries have no upper case: there it is found as it is asked for.
+    assert ask("/v2/acme/wide/tags/list")[0] == 200
+
+
+@test
 def curl_follows_a_branch_to_its_bytes(work):
     stage = Stage(work)
     url = f"http://{stage.near.address}/acme/tiny/resolve/main/big.dat"

@@ -30,6 +30,7 @@ use crate::{
     answer::Problem,
     dialect::{REPO_NOT_FOUND, REVISION_NOT_FOUND},
     gateway::Gateway,
+    hub::repo::spelling,
     kept::{Kept, Whose},
     oci::Registry,
     route::Params,
@@ -276,7 +277,7 @@ impl Reader {
         self.find_model(&Asked::named(publisher, model, None)).await
     }
 
-    /// The model of this name, that known peers are asked for.
+    /// The model of this name, in whatever case, that known peers are asked for.
     ///
     /// # Errors
     /// The store cannot be read; 503 when too much is being searched for.
@@ -286,10 +287,17 @@ impl Reader {
         model: &str,
     ) -> Result<Option<OpenModel>, Problem> {
         let asked = Asked::named(publisher, model, None);
-        match self.learn(&asked).await? {
-            true => self.find_model(&asked).await,
-            false => Ok(None),
+        if !self.learn(&asked).await? {
+            return Ok(None);
         }
+        if let Some(model) = self.find_model(&asked).await? {
+            return Ok(Some(model));
+        }
+        let models = self.models().await?;
+        let mut same = models
+            .into_iter()
+            .filter(|found| spelling(found, publisher, model).is_some());
+        Ok(same.next())
     }
 
     /// The version of this rev that is here, or what to say if nobody else has it.

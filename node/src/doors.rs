@@ -547,8 +547,14 @@ impl ChunkRead for OpenChunk {
     }
 }
 
-impl RefSource for StoreDoors {
-    fn refs(&self, caller: &Caller, publisher: &PublisherId, model: &str) -> Option<ModelRecords> {
+impl StoreDoors {
+    /// The records of the model of exactly this name.
+    fn records(
+        &self,
+        caller: &Caller,
+        publisher: &PublisherId,
+        model: &str,
+    ) -> Option<ModelRecords> {
         let visible = access::visible(
             self,
             &self.known(caller, publisher),
@@ -593,6 +599,19 @@ impl RefSource for StoreDoors {
             identities,
             refs: records,
             signatures,
+        })
+    }
+}
+
+impl RefSource for StoreDoors {
+    /// Those of a model in another case stand in for one that is not there: names of registries have no upper case.
+    fn refs(&self, caller: &Caller, publisher: &PublisherId, model: &str) -> Option<ModelRecords> {
+        self.records(caller, publisher, model).or_else(|| {
+            let models = self.store.models().ok()?.into_iter();
+            let mut same = models.filter(|(owner, name)| {
+                owner == publisher && name != model && name.eq_ignore_ascii_case(model)
+            });
+            same.find_map(|(_, name)| self.records(caller, publisher, &name))
         })
     }
 

@@ -89,6 +89,9 @@ impl Repo {
             return Err(moved(target, &publisher, &name));
         }
         if let Some(model) = reader.model_elsewhere(publisher, name).await? {
+            if let Some((publisher, name)) = written(&model) {
+                return Err(moved(target, &publisher, &name));
+            }
             return Ok(open(model, View::Model));
         }
         let gguf = split_gguf(name);
@@ -113,6 +116,9 @@ impl Repo {
         let mut model = reader.model_here(publisher, base).await?;
         if model.is_none() {
             model = reader.model_elsewhere(publisher, base).await?;
+            if let Some((publisher, base)) = model.as_ref().and_then(written) {
+                return Err(moved(target, &publisher, &format!("{base}{GGUF_SUFFIX}")));
+            }
         }
         let mut upstream = None;
         if model.is_none()

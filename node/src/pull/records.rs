@@ -151,7 +151,10 @@ impl Peers {
                         }
                     };
                     match RefRecord::decode(signed.body()) {
-                        Ok(record) if record.publisher == publisher && record.model == model => {
+                        Ok(record)
+                            if record.publisher == publisher
+                                && record.model.eq_ignore_ascii_case(&model) =>
+                        {
                             if let Err(error) = node.store().apply_ref(signed) {
                                 refused("ref record", &error);
                             }
