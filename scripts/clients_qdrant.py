@@ -2,8 +2,8 @@
 
 usage: clients_qdrant.py PATH_OF_LODE [TEST]..
 
-Run by a Python that has qdrant-client, langchain-qdrant and llama-index-vector-stores-qdrant. LODE_SEED sets the seed of
-the random operations; it is printed.
+Run by a Python that has qdrant-client, langchain-qdrant, llama-index-vector-stores-qdrant and qdrant-edge-py. LODE_SEED sets
+the seed of the random operations; it is printed.
 """
 import os
 import pathlib
@@ -16,6 +16,7 @@ import uuid
 import warnings
 
 import harness
+from edge_client import EdgeClient
 from harness import test
 
 from qdrant_client import QdrantClient, models
@@ -163,7 +164,7 @@ def everything_that_the_client_does_with_points_works(work):
     client.delete_payload_index("docs", "tag")
     refused(404, lambda: client.get_collection("none"))
     refused(400, lambda: client.upsert("docs", [models.PointStruct(id=1, vector={"b": [1, 2, 3]})]))
-    refused(400, lambda: client.create_snapshot("docs"))
+    refused(400, lambda: client.create_full_snapshot())
     client.delete_collection("docs")
     assert not client.collection_exists("docs")
 
@@ -225,10 +226,11 @@ def llama_index_works_unchanged(work):
 
 
 class Twins:
-    """A node and qdrant-client's own local mode, which are asked for the same things."""
+    """A node and another that answers as Qdrant does (qdrant-client's own local mode, or Qdrant's engine), which are asked for
+    the same things."""
 
-    def __init__(self, node, generator):
-        self.node, self.local, self.random = node, QdrantClient(":memory:"), generator
+    def __init__(self, node, local, generator):
+        self.node, self.local, self.random = node, local, generator
         self.steps = 0
         for client in (self.node, self.local):
             client.create_collection(
@@ -236,8 +238,14 @@ class Twins:
                 vectors_config={"c": models.VectorParams(size=8, distance="Cosine"), "e": models.VectorParams(size=4, distance="Euclid"), "d": models.VectorParams(size=4, distance="Dot"), "m": models.VectorParams(size=4, distance="Manhattan")},
                 sparse_vectors_config={"s": models.SparseVectorParams()},
             )
-        for field, kind in (("tag", "keyword"), ("n", "integer")):
-            self.node.create_payload_index("twins", field, kind)
+            for field, kind in (("tag", "keyword"), ("n", "integer")):
+                with warnings.catch_warnings():
+                    # the local mode says that it has none
+                    warnings.simplefilter("ignore")
+                    client.create_payload_index("twins", field, kind)
+        # the local mode cannot discover in an empty collection
+        points = [self.point() for _ in range(10)]
+        self.both(lambda client: client.upsert("twins", points) and None)
 
     def vector(self, name):
         size = 8 if name == "c" else 4
@@ -245,7 +253,7 @@ class Twins:
 
     def sparse(self):
         indices = sorted(self.random.sample(range(30), self.random.randint(1, 6)))
-        return models.SparseVector(indices=indices, values=[round(self.random.uniform(0.1, 2), 3) for _ in indices])
+        return models.SparseVector(indices=indices, values=[round(self.random.uniform(0.1, 2), 6) for _ in indices])
 
     def id(self):
         number = self.random.randrange(120)
@@ -299,6 +307,8 @@ class Twins:
         for client in (self.node, self.local):
             try:
                 answers.append((act(client), None))
+            except NotImplementedError:
+                return None, None
             except (UnexpectedResponse, ValueError, KeyError) as error:
                 answers.append((None, error))
         (node, refused_node), (local, refused_local) = answers
@@ -338,8 +348,34 @@ class Twins:
         node, local = self.both(lambda client: client.scroll("twins", scroll_filter=keep, limit=limit, with_vectors=True))
         self.same_records(node[0], local[0])
         assert node[1] == local[1], f"step {self.steps}: the next page is at {node[1]}, not {local[1]}"
+        self.ordered(keep, limit)
+        self.sampled(keep, limit)
         for _ in range(3):
             self.query(keep)
+
+    def ordered(self, keep, limit):
+        """Points by a field: those of equal values come in any order, and at the end any of them are left out."""
+        direction = self.random.choice([None, models.Direction.ASC, models.Direction.DESC])
+        order = models.OrderBy(key="n", direction=direction, start_from=self.random.choice([None, None, 20]))
+        node, local = self.both(lambda client: client.scroll("twins", scroll_filter=keep, limit=limit, order_by=order)[0])
+        pairs = lambda records: [(record.order_value, str(record.id)) for record in records]
+        told = f"step {self.steps}: {order} {keep}\n{pairs(node)}\n{pairs(local)}"
+        assert [record.order_value for record in node] == [record.order_value for record in local], told
+        last = node[-1].order_value if node else None
+        inner = lambda records: sorted(pair for pair in pairs(records) if pair[0] != last)
+        assert inner(node) == inner(local), told
+        asked = models.OrderByQuery(order_by=order)
+        found = self.node.query_points("twins", query=asked, query_filter=keep, limit=limit).points
+        assert pairs(found) == pairs(node) and all(point.score == 1 for point in found), told
+
+    def sampled(self, keep, limit):
+        """Any points that pass, each once."""
+        asked = models.SampleQuery(sample=models.Sample.RANDOM)
+        found = ids(self.node.query_points("twins", query=asked, query_filter=keep, limit=limit).points)
+        count = self.node.count("twins", count_filter=keep).count
+        assert len(set(found)) == len(found) == min(limit, count), f"step {self.steps}: {found} of {count}"
+        chosen = models.Filter(must=[models.HasIdCondition(has_id=found)] + ([keep] if keep else []))
+        assert self.node.count("twins", count_filter=chosen).count == len(found), self.steps
 
     def query(self, keep):
         name = self.random.choice("cedms")
@@ -347,7 +383,7 @@ class Twins:
         limit, offset = self.random.randint(1, 12), self.random.choice([0, 0, 3])
         exact = models.SearchParams(exact=True)
         options = dict(using=name, limit=limit, offset=offset, query_filter=keep, search_params=exact)
-        pick = self.random.randrange(7)
+        pick = self.random.randrange(9)
         if pick <= 1:
             query = one()
         elif pick == 2:
@@ -360,6 +396,12 @@ class Twins:
         elif pick == 5:
             query = models.NearestQuery(nearest=one(), mmr=models.Mmr(diversity=0.4, candidates_limit=20))
             options["offset"] = 0
+        elif pick == 6:
+            pairs = [models.ContextPair(positive=one(), negative=one()) for _ in range(self.random.randint(1, 3))]
+            query = models.DiscoverQuery(discover=models.DiscoverInput(target=one(), context=pairs))
+        elif pick == 7:
+            pairs = [models.ContextPair(positive=one(), negative=one()) for _ in range(self.random.randint(1, 3))]
+            query = models.ContextQuery(context=pairs)
         else:
             fusion = self.random.choice([models.FusionQuery(fusion=models.Fusion.RRF), models.FusionQuery(fusion=models.Fusion.DBSF), models.RrfQuery(rrf=models.Rrf(k=10, weights=[1.0, 3.0]))])
             prefetch = [models.Prefetch(query=self.vector("c"), using="c", limit=15, params=exact), models.Prefetch(query=self.sparse(), using="s", limit=15, filter=self.filter())]
@@ -397,11 +439,10 @@ class Twins:
                 assert all(abs(a - b) < 1e-5 for a, b in numbers), f"step {self.steps}: vector {name} of {ours.id}"
 
 
-@test
-def random_operations_come_to_the_same_as_in_the_clients_own_local_mode(work):
-    home = served(work)
+def same_as(home, local):
+    """Random operations on a node and on another come to the same, across a kill of the node."""
     print(f"seed {SEED}", flush=True)
-    twins = Twins(home.client(), random.Random(SEED))
+    twins = Twins(home.client(), local, random.Random(SEED))
     for twins.steps in range(int(os.environ.get("LODE_STEPS", 300))):
         twins.change()
         if twins.steps % 3 == 0:
@@ -410,6 +451,48 @@ def random_operations_come_to_the_same_as_in_the_clients_own_local_mode(work):
             home.kill()
             home.serve()
             twins.node = home.client()
+
+
+@test
+def random_operations_come_to_the_same_as_in_the_clients_own_local_mode(work):
+    same_as(served(work), QdrantClient(":memory:"))
+
+
+@test
+def random_operations_come_to_the_same_as_in_qdrants_own_engine(work):
+    same_as(served(work), EdgeClient(work / "edge"))
+
+
+@test
+def a_collection_is_recovered_from_a_snapshot(work):
+    home = served(work)
+    client = home.client()
+    client.create_collection("docs", vectors_config=models.VectorParams(size=2, distance="Dot"))
+    write = lambda first, last: client.upsert("docs", [models.PointStruct(id=i, vector=[i, 1], payload={"n": i}) for i in range(first, last)])
+    write(0, 50)
+    made = client.create_snapshot("docs")
+    write(50, 60)
+    client.delete("docs", [1, 2, 3])
+    later = client.create_snapshot("docs")
+    assert {s.name: s for s in client.list_snapshots("docs")} == {made.name: made, later.name: later}
+    assert client.recover_snapshot("docs", made.name, checksum=made.checksum)
+    assert client.count("docs").count == 50 and len(client.retrieve("docs", [1, 55])) == 1
+    write(100, 101)
+    home.kill()
+    home.serve()
+    client = home.client()
+    assert client.count("docs").count == 51
+    assert client.recover_snapshot("copy", f"{home.url}/collections/docs/snapshots/{later.name}")
+    assert client.count("copy").count == 57 and client.retrieve("copy", [1]) == []
+    for location in ("file:///etc/passwd", "http://127.0.0.1:1/collections/docs/snapshots/x.snapshot"):
+        refused(400, lambda: client.recover_snapshot("docs", location))
+    refused(404, lambda: client.recover_snapshot("docs", "none.snapshot"))
+    refused(400, lambda: client.recover_snapshot("docs", made.name, checksum="0" * 64))
+    assert client.delete_snapshot("docs", made.name)
+    assert [s.name for s in client.list_snapshots("docs")] == [later.name]
+    refused(404, lambda: client.delete_snapshot("docs", made.name))
+    client.delete_collection("docs")
+    assert client.count("copy").count == 57
 
 
 @test

@@ -9,6 +9,7 @@ use lode_index::{Applied, CollectionConfig, View, operation::Operation};
 use lode_node::{
     collections::{
         AliasAt, AliasChange, CollectionAt, Collections, CollectionsError, OpenCollection,
+        SnapshotAt, SnapshotFile,
     },
     command::{Failure, FailureKind},
 };
@@ -59,6 +60,14 @@ impl Writable {
     /// What the engine says.
     pub fn apply(&self, operation: Operation) -> Result<Applied, CollectionsError> {
         self.0.open.apply(operation)
+    }
+
+    /// Makes a snapshot.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub fn snapshot(&self) -> Result<SnapshotAt, CollectionsError> {
+        self.0.open.snapshot()
     }
 }
 
@@ -195,6 +204,52 @@ impl Writer {
             Err(CollectionsError::Absent { .. }) => Err(absent(self.reader().caller(), name)),
             done => Ok(done?),
         }
+    }
+
+    /// The snapshots of a collection, oldest first.
+    ///
+    /// # Errors
+    /// The home cannot be read.
+    pub fn snapshots(&self, of: &Writable) -> Result<Vec<SnapshotAt>, Problem> {
+        let all = self.reader().all_collections()?;
+        Ok(all.snapshots(of.readable().at())?)
+    }
+
+    /// A snapshot as one file.
+    ///
+    /// # Errors
+    /// 404 for one that is not there.
+    pub fn snapshot_file(
+        &self,
+        of: &Writable,
+        name: &str,
+    ) -> Result<(SnapshotAt, SnapshotFile), Problem> {
+        let all = self.reader().all_collections()?;
+        Ok(all.snapshot_file(of.readable().at(), name)?)
+    }
+
+    /// Deletes a snapshot.
+    ///
+    /// # Errors
+    /// 404 for one that is not there.
+    pub fn delete_snapshot(&self, of: &Writable, name: &str) -> Result<(), Problem> {
+        let all = self.reader().all_collections()?;
+        Ok(all.delete_snapshot(of.readable().at(), name)?)
+    }
+
+    /// Puts a snapshot of one collection in place of what another holds, or the same.
+    ///
+    /// # Errors
+    /// As [`Self::create_collection`], and [`Self::snapshot_file`].
+    pub fn recover_collection(
+        &self,
+        from: &Writable,
+        snapshot: &str,
+        to: &str,
+    ) -> Result<CollectionAt, Problem> {
+        self.check_create(to)?;
+        let all = self.reader().all_collections()?;
+        Ok(all.recover(from.readable().at(), snapshot, to)?)
     }
 
     /// Changes aliases, all of them or none. The caller must be one who may change every collection that they stand

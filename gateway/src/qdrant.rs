@@ -17,6 +17,7 @@ mod read;
 mod recommend;
 mod run;
 mod show;
+mod snapshot;
 
 use std::time::Instant;
 
@@ -39,6 +40,8 @@ pub(crate) fn routes() -> Vec<Route> {
     const ALL: &str = "/collections";
     const ONE: &str = "/collections/{collection}";
     const POINTS: &str = "/collections/{collection}/points";
+    const SNAPSHOTS: &str = "/collections/{collection}/snapshots";
+    const SNAPSHOT: &str = "/collections/{collection}/snapshots/{snapshot}";
     const PAYLOAD: &str = "/collections/{collection}/points/payload";
     let mut routes = vec![
         Route::get(ALL, "Lists collections")
@@ -71,6 +74,24 @@ pub(crate) fn routes() -> Vec<Route> {
         )
         .scope::<Write>()
         .to(manage::delete_index),
+        Route::get(SNAPSHOTS, "Lists snapshots of a collection")
+            .scope::<Write>()
+            .to(snapshot::list),
+        Route::post(SNAPSHOTS, "Makes a snapshot of a collection")
+            .scope::<Write>()
+            .to(snapshot::create),
+        Route::put(
+            "/collections/{collection}/snapshots/recover",
+            "Puts a snapshot in place of what a collection holds",
+        )
+        .scope::<Write>()
+        .to(snapshot::recover),
+        Route::get(SNAPSHOT, "A snapshot as one file")
+            .scope::<Write>()
+            .to(snapshot::download),
+        Route::delete(SNAPSHOT, "Deletes a snapshot")
+            .scope::<Write>()
+            .to(snapshot::delete),
         Route::get("/aliases", "Lists aliases of collections")
             .scope::<Read>()
             .to(alias::all),
@@ -189,14 +210,13 @@ fn refused() -> Vec<Route> {
         post "/collections/{collection}/points/recommend/batch" "this address: ask points/query/batch with recommend";
         post "/collections/{collection}/points/recommend/groups" "this address: ask points/query/groups with recommend";
         post "/collections/{collection}/points/search/groups" "this address: ask points/query/groups";
-        post "/collections/{collection}/points/discover" "discovery";
-        post "/collections/{collection}/points/discover/batch" "discovery";
+        post "/collections/{collection}/points/discover" "this address: ask points/query with discover";
+        post "/collections/{collection}/points/discover/batch" "this address: ask points/query/batch with discover";
         post "/collections/{collection}/points/search/matrix/pairs" "distance matrices";
         post "/collections/{collection}/points/search/matrix/offsets" "distance matrices";
-        put "/collections/{collection}/snapshots/recover" "recovery from snapshots";
-        post "/collections/{collection}/snapshots/upload" "recovery from snapshots";
-        get "/collections/{collection}/snapshots" "snapshots";
-        post "/collections/{collection}/snapshots" "snapshots";
+        post "/collections/{collection}/snapshots/upload" "snapshots that are sent: a collection moves with `lode share` and `lode pull`";
+        get "/collections/{collection}/shards/{shard}/snapshots" "clusters";
+        post "/collections/{collection}/shards/{shard}/snapshots" "clusters";
         get "/snapshots" "snapshots of all collections";
         post "/snapshots" "snapshots of all collections";
         get "/collections/{collection}/cluster" "clusters";

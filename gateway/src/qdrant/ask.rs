@@ -2,26 +2,26 @@
 //! and depth. Nothing here looks at a collection.
 
 use lode_index::{
-    Filter, PointId, SparseVector,
+    Filter, PointId,
     filter::Condition,
-    view::{QueryVector, WithVectors},
+    payload::PayloadPath,
+    view::{OrderValue, QueryVector, WithVectors},
 };
 use serde_json::{Map, Value};
 
+mod query;
+
 use super::{
-    invalid,
-    json::{Fields, format_error, point_id, texts},
-    not_supported,
+    json::{Fields, format_error, texts},
     show::WithPayload,
     wrong_input,
 };
 use crate::{
     answer::Problem,
-    limits::{
-        QDRANT_EXAMPLES_MAX, QDRANT_MMR_CANDIDATES_MAX, QDRANT_PREFETCH_DEPTH_MAX,
-        QDRANT_QUERIES_MAX,
-    },
+    limits::{QDRANT_PREFETCH_DEPTH_MAX, QDRANT_QUERIES_MAX},
 };
+pub(super) use query::order_by;
+use query::{query_vector, read_query};
 
 /// How many points are found when nobody says.
 const LIMIT: usize = 10;
@@ -82,6 +82,19 @@ pub enum Query {
         /// In what sense.
         strategy: Strategy,
     },
+    /// Being on the right side of pairs, and near to a target where that is as good.
+    Discover {
+        /// The target.
+        target: Input,
+        /// Pairs of what points should rather be like, and what not.
+        context: Vec<(Input, Input)>,
+    },
+    /// Being on the right side of pairs, or not far on the wrong one.
+    Context(Vec<(Input, Input)>),
+    /// The values of a field.
+    OrderBy(OrderBy),
+    /// Nothing: any points.
+    Sample,
     /// The ranks that prefetches gave.
     Rrf {
         /// How little the first ranks matter.
@@ -91,6 +104,17 @@ pub enum Query {
     },
     /// The scores that prefetches gave, by their distribution.
     Dbsf,
+}
+
+/// An order by the values of a field.
+#[derive(Debug, Clone)]
+pub struct OrderBy {
+    /// The field.
+    pub path: PayloadPath,
+    /// Whether the highest come first.
+    pub descending: bool,
+    /// The first value that is wanted.
+    pub from: Option<OrderValue>,
 }
 
 /// What points are compared with.
@@ -121,7 +145,7 @@ pub struct Groups {
     /// What is shown of points.
     pub shown: Shown,
     /// The field whose values are groups.
-    pub by: lode_index::payload::PayloadPath,
+    pub by: PayloadPath,
     /// Points of each.
     pub size: usize,
 }
@@ -336,175 +360,6 @@ fn params(fields: &mut Fields<'_>, ask: &mut Ask) -> Result<(), Problem> {
     // hints of how to search, which change no answer but its quality
     params.skip(&["quantization", "indexed_only", "acorn"]);
     params.end()
-}
-
-fn read_query(value: &Value) -> Result<Query, Problem> {
-    let Value::Object(map) = value else {
-        return Ok(Query::Nearest(input(value)?));
-    };
-    let mut fields = Fields::new(map);
-    if let Some(nearest) = fields.get("nearest") {
-        let nearest = input(nearest)?;
-        let query = match fields.get("mmr") {
-            None => Query::Nearest(nearest),
-            Some(mmr) => read_mmr(nearest, mmr)?,
-        };
-        fields.end()?;
-        return Ok(query);
-    }
-    if let Some(recommend) = fields.get("recommend") {
-        fields.end()?;
-        return read_recommend(recommend);
-    }
-    if let Some(fusion) = fields.text("fusion")? {
-        fields.end()?;
-        return match fusion {
-            "rrf" => Ok(Query::Rrf {
-                k: 2.0,
-                weights: None,
-            }),
-            "dbsf" => Ok(Query::Dbsf),
-            _ => Err(format_error("`fusion` is one of rrf and dbsf")),
-        };
-    }
-    if let Some(rrf) = fields.get("rrf") {
-        fields.end()?;
-        return read_rrf(rrf);
-    }
-    if map.contains_key("indices") {
-        return Ok(Query::Nearest(input(value)?));
-    }
-    const KNOWN: [&str; 7] = [
-        "discover",
-        "context",
-        "order_by",
-        "sample",
-        "formula",
-        "relevance_feedback",
-        "text",
-    ];
-    match KNOWN.iter().find(|key| map.contains_key(**key)) {
-        Some(key) => Err(not_supported(&format!("a query by {key}"))),
-        None => Err(format_error("a query of an unknown kind")),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "scores are singles")]
-fn read_mmr(nearest: Input, mmr: &Value) -> Result<Query, Problem> {
-    let mut fields = Fields::of(mmr, "`mmr`")?;
-    let diversity = fields.number("diversity")?.unwrap_or(0.5);
-    if !(0.0..=1.0).contains(&diversity) {
-        return Err(invalid("query.mmr.diversity: must be between 0.0 and 1.0"));
-    }
-    let candidates = fields.count("candidates_limit")?;
-    if candidates.is_some_and(|count| count > QDRANT_MMR_CANDIDATES_MAX) {
-        let max = QDRANT_MMR_CANDIDATES_MAX;
-        return Err(invalid(format!(
-            "query.mmr.candidates_limit: must be at most {max}"
-        )));
-    }
-    fields.end()?;
-    Ok(Query::Mmr {
-        nearest,
-        diversity: diversity as f32,
-        candidates,
-    })
-}
-
-fn read_recommend(value: &Value) -> Result<Query, Problem> {
-    let mut fields = Fields::of(value, "`recommend`")?;
-    let mut examples = |key| {
-        let list = fields.list(key)?.map_or(&[][..], Vec::as_slice);
-        if list.len() > QDRANT_EXAMPLES_MAX {
-            let max = QDRANT_EXAMPLES_MAX;
-            return Err(wrong_input(format!("more than {max} examples")));
-        }
-        list.iter().map(input).collect::<Result<Vec<_>, _>>()
-    };
-    let (positive, negative) = (examples("positive")?, examples("negative")?);
-    let strategy = match fields.text("strategy")? {
-        None | Some("average_vector") => Strategy::AverageVector,
-        Some("best_score") => Strategy::BestScore,
-        Some("sum_scores") => Strategy::SumScores,
-        Some(_) => return Err(format_error("an unknown strategy of recommendation")),
-    };
-    fields.end()?;
-    if positive.is_empty() && (negative.is_empty() || strategy == Strategy::AverageVector) {
-        return Err(wrong_input(
-            "At least one positive vector ID or vector example is required",
-        ));
-    }
-    Ok(Query::Recommend {
-        positive,
-        negative,
-        strategy,
-    })
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "scores are singles"
-)]
-fn read_rrf(value: &Value) -> Result<Query, Problem> {
-    let mut fields = Fields::of(value, "`rrf`")?;
-    let k = fields.count("k")?.unwrap_or(2);
-    let weights = fields.list("weights")?;
-    let weights = weights.map(|weights| {
-        let weight = |value: &Value| value.as_f64().filter(|weight| *weight >= 0.0);
-        let weight = |value| {
-            weight(value)
-                .map(|weight| weight as f32)
-                .ok_or_else(|| invalid("query.rrf.weights: must not be negative"))
-        };
-        weights.iter().map(weight).collect::<Result<Vec<_>, _>>()
-    });
-    let weights = weights.transpose()?;
-    fields.end()?;
-    Ok(Query::Rrf {
-        k: k as f32,
-        weights,
-    })
-}
-
-fn input(value: &Value) -> Result<Input, Problem> {
-    match value {
-        Value::Number(_) | Value::String(_) => Ok(Input::Id(point_id(value)?)),
-        _ => Ok(Input::Vector(query_vector(value)?)),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "vectors are of singles")]
-fn query_vector(value: &Value) -> Result<QueryVector, Problem> {
-    let numbers = |items: &[Value]| {
-        let number = |value: &Value| match value {
-            Value::Array(_) => Err(not_supported("vectors of several vectors (multivectors)")),
-            value => value
-                .as_f64()
-                .map(|number| number as f32)
-                .ok_or_else(|| format_error("a vector is a list of numbers")),
-        };
-        items.iter().map(number).collect::<Result<Vec<f32>, _>>()
-    };
-    match value {
-        Value::Array(items) => Ok(QueryVector::Dense(numbers(items)?)),
-        Value::Object(map) if map.contains_key("indices") || map.contains_key("values") => {
-            let mut fields = Fields::new(map);
-            let empty = Vec::new();
-            let indices = fields.list("indices")?.unwrap_or(&empty);
-            let values = fields.list("values")?.unwrap_or(&empty);
-            fields.end()?;
-            let index = |value: &Value| value.as_u64().and_then(|index| u32::try_from(index).ok());
-            let indices = indices.iter().map(index).collect::<Option<Vec<u32>>>();
-            let indices = indices.ok_or_else(|| format_error("an index of a sparse vector"))?;
-            let sparse = SparseVector::new(&indices, &numbers(values)?);
-            Ok(QueryVector::Sparse(sparse.map_err(invalid)?))
-        }
-        Value::Object(_) => Err(not_supported(
-            "texts and images in place of vectors; send vectors",
-        )),
-        _ => Err(format_error("a vector is a list of numbers")),
-    }
 }
 
 impl Ask {

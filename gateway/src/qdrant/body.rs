@@ -105,3 +105,63 @@ fn too_long(found: &str) -> Problem {
         "Payload error: JSON payload{found} is larger than allowed (limit: {QDRANT_BODY_BYTES_MAX} bytes)."
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    const FRAME_BYTES: usize = 1 << 20;
+
+    /// A body without end that counts what is read of it.
+    fn endless(read: &Arc<AtomicUsize>) -> UnsyncBoxBody<Bytes, hyper::Error> {
+        let read = Arc::clone(read);
+        let frames = std::iter::from_fn(move || {
+            read.fetch_add(FRAME_BYTES, Ordering::Relaxed);
+            Some(Ok(Frame::data(Bytes::from_static(&[b' '; FRAME_BYTES]))))
+        });
+        StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn of_what_is_refused_no_more_is_read_than_a_bound() {
+        let read = Arc::new(AtomicUsize::new(0));
+        drain(&mut endless(&read)).await;
+        // the frame that passes the bound is the last
+        let last = QDRANT_UNREAD_BYTES_MAX + FRAME_BYTES;
+        assert_eq!(read.load(Ordering::Relaxed), last);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_is_told_to_come_back() {
+        // all but what the smallest body takes
+        let all = u32::try_from(QDRANT_ROOM_BYTES / UNIT_BYTES).unwrap();
+        let held = ROOM.acquire_many(all - 1).await.unwrap();
+        let request = |len: usize| Request {
+            method: hyper::Method::PUT,
+            headers: [(CONTENT_LENGTH, len.into())].into_iter().collect(),
+            target: crate::target::Target::parse("/", None).unwrap(),
+            params: crate::route::Params::default(),
+            tls: false,
+            body: http_body_util::Full::new(Bytes::from(vec![b' '; len]))
+                .map_err(|never| match never {})
+                .boxed_unsync(),
+        };
+        let fits = UNIT_BYTES / 3;
+        let taken = take(&mut request(fits), As::Points).await.unwrap();
+        assert_eq!(taken.bytes.len(), fits);
+        drop(taken);
+        let refused = take(&mut request(fits + 1), As::Points).await;
+        assert_eq!(refused.unwrap_err().status().as_u16(), 503);
+        drop(held);
+        assert!(take(&mut request(fits + 1), As::Points).await.is_ok());
+    }
+}

@@ -15,7 +15,7 @@ use super::{
     body::{As, take},
     done, invalid,
     json::{self, Fields, format_error, point_id, point_ids},
-    run::{Asked, damaged, noted},
+    run::{Asked, STEP_POINTS, damaged, noted},
     show::{PointJson, Room},
     wrong_input,
 };
@@ -125,6 +125,7 @@ pub(super) async fn scroll(reader: Reader, request: Request) -> Answer {
         let from = fields.get("offset").map(point_id).transpose()?;
         let limit = fields.count("limit")?.unwrap_or(10);
         let filter = fields.filter("filter")?.unwrap_or_default();
+        let order = fields.get("order_by").map(ask::order_by).transpose()?;
         let shown = ask::shown(&mut fields, true)?;
         fields.end()?;
         if limit > lode_index::limits::RESULTS_MAX {
@@ -135,6 +136,18 @@ pub(super) async fn scroll(reader: Reader, request: Request) -> Answer {
         }
         let view = collection.view();
         let (mut room, mut points) = (Room::default(), Vec::new());
+        if let Some(order) = order {
+            if from.is_some() {
+                return Err(wrong_input(
+                    "`offset` and `order_by` are not for one scroll: go on with `start_from`",
+                ));
+            }
+            let asked = Asked { view: &view };
+            let found = asked.ordered(&filter, &order, (0, limit), &shown, &mut room)?;
+            points.extend(found.into_iter().map(PointJson::without_score));
+            let page = json!({ "points": points, "next_page_offset": null });
+            return done(started, &page);
+        }
         let mut next = from;
         // in steps, so that what is too much for one answer is known before it is in memory
         loop {
@@ -159,9 +172,6 @@ pub(super) async fn scroll(reader: Reader, request: Request) -> Answer {
     })
     .await
 }
-
-/// Points that are read before it is looked at how much that is.
-const STEP_POINTS: usize = 1024;
 
 /// `POST /collections/{collection}/points`
 pub(super) async fn retrieve(reader: Reader, request: Request) -> Answer {

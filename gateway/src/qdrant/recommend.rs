@@ -1,5 +1,7 @@
 //! Being like some examples and unlike others: how vectors are compared, and what several comparisons make.
 
+use std::cmp::Ordering;
+
 use lode_index::{Metric, SparseVector, Vector, view::QueryVector};
 
 /// How like two vectors are: higher is nearer, whatever the metric. Distances are negated, and Euclidean ones squared.
@@ -44,15 +46,56 @@ pub(super) fn best(
             .map(|example| likeness(metric, example, vector));
         scores.fold(f32::NEG_INFINITY, f32::max)
     };
-    let scaled = |score: f32| match score.is_finite() {
-        true => 0.5 * (score / (1.0 + score.abs()) + 1.0),
-        false => score,
-    };
     let (positive, negative) = (best(positive), best(negative));
     match positive > negative {
         true => scaled(positive),
         false => -scaled(negative),
     }
+}
+
+/// A score brought to -1..1.
+fn squeezed(score: f32) -> f32 {
+    match score.is_finite() {
+        true => score / (1.0 + score.abs()),
+        false => score,
+    }
+}
+
+/// A score brought to 0..1.
+fn scaled(score: f32) -> f32 {
+    0.5 * (squeezed(score) + 1.0)
+}
+
+/// Of how many more pairs a vector is on the right side than on the wrong one; of equal ones the nearer to the target.
+#[expect(clippy::cast_precision_loss, reason = "a number of examples")]
+pub(super) fn discovery(
+    metric: Metric,
+    vector: &Vector,
+    target: &Vector,
+    pairs: &[(Vector, Vector)],
+) -> f32 {
+    let side = |(positive, negative): &(Vector, Vector)| {
+        let near = likeness(metric, positive, vector);
+        match near.total_cmp(&likeness(metric, negative, vector)) {
+            Ordering::Greater => 1,
+            Ordering::Equal => 0,
+            Ordering::Less => -1,
+        }
+    };
+    let rank: i32 = pairs.iter().map(side).sum();
+    rank as f32 + scaled(likeness(metric, target, vector))
+}
+
+/// How far a vector is on the wrong side of pairs: near 0 if it is of none.
+pub(super) fn context(metric: Metric, vector: &Vector, pairs: &[(Vector, Vector)]) -> f32 {
+    let loss = |(positive, negative): &(Vector, Vector)| {
+        let (near, far) = (
+            likeness(metric, positive, vector),
+            likeness(metric, negative, vector),
+        );
+        squeezed((near - far - f32::EPSILON).min(0.0))
+    };
+    pairs.iter().map(loss).sum()
 }
 
 /// All comparisons with positive examples less those with negative ones.
@@ -184,5 +227,25 @@ mod tests {
         let score = best(Metric::Dot, &near_a, &b, &a);
         assert!((score + 0.5 * (2.0 / 3.0 + 1.0)).abs() < 1e-6);
         assert!((sum(Metric::Dot, &near_a, &a, &b) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn pairs_say_on_which_side_a_point_should_be() {
+        let dense = |numbers: &[f32]| Vector::Dense(numbers.to_vec());
+        let pairs = [
+            (dense(&[1.0, 0.0]), dense(&[-1.0, 0.0])),
+            (dense(&[0.0, 1.0]), dense(&[0.0, -1.0])),
+        ];
+        let target = dense(&[1.0, 0.0]);
+        let score = |x, y| discovery(Metric::Dot, &dense(&[x, y]), &target, &pairs);
+        // right of both, of one, of none; the target tells apart what is equal
+        assert!((score(1.0, 1.0) - (2.0 + 0.75)).abs() < 1e-6);
+        assert!((score(3.0, -1.0) - (0.5 * 1.75)).abs() < 1e-6);
+        assert!((score(-1.0, -1.0) - (-2.0 + 0.25)).abs() < 1e-6);
+        assert!((score(0.0, 1.0) - (1.0 + 0.5)).abs() < 1e-6);
+        let score = |x, y| context(Metric::Dot, &dense(&[x, y]), &pairs);
+        assert!(score(5.0, 0.5).abs() < 1e-6);
+        assert!((score(-1.0, 1.0) + 2.0 / 3.0).abs() < 1e-6);
+        assert!((score(-1.0, -0.5) + 2.0 / 3.0 + 0.5).abs() < 1e-6);
     }
 }

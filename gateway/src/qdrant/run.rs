@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lode_index::{
-    Metric, PointId, SearchRequest, Vector, View,
+    Filter, Metric, PointId, SearchRequest, Vector, View,
     filter::Condition,
     limits::RESULTS_MAX,
-    view::{QueryError, QueryVector, Record, Report, With, WithVectors},
+    view::{OrderRequest, OrderValue, QueryError, QueryVector, Record, Report, With, WithVectors},
 };
 
+mod examples;
+
 use super::{
-    ask::{Ask, Groups, Input, Query, Shown, Strategy, merged},
+    ask::{Ask, Groups, Input, OrderBy, Query, Shown, merged},
     fuse::{self, Found},
     recommend,
     show::{PointJson, Room},
@@ -34,6 +36,12 @@ impl Asked<'_> {
         shown: &Shown,
         room: &mut Room,
     ) -> Result<Vec<PointJson>, Problem> {
+        if let Some(Query::OrderBy(order)) = &ask.query {
+            return match self.among_prefetched(ask)? {
+                None => Ok(Vec::new()),
+                Some(ask) => self.ordered(&ask.filter, order, (ask.offset, ask.limit), shown, room),
+            };
+        }
         let mut points = Vec::new();
         for (record, score) in self.scored(ask, &shown.with())? {
             room.take(&record)?;
@@ -77,36 +85,90 @@ impl Asked<'_> {
 
     /// The best points, at most so many.
     fn find(&self, ask: &Ask, limit: usize) -> Result<Found, Problem> {
-        if ask.prefetch.is_empty() {
-            return self.find_all(ask, limit);
-        }
-        let mut lists = Vec::with_capacity(ask.prefetch.len());
-        for prefetch in &ask.prefetch {
-            // what may be found at all may be found by a prefetch
-            let mut prefetch = prefetch.clone();
-            prefetch.filter = merged(&ask.filter, &prefetch.filter);
-            let limit = prefetch.limit.min(RESULTS_MAX);
-            lists.push(self.find(&prefetch, limit)?);
-        }
         let mut found = match &ask.query {
-            Some(Query::Rrf { k, weights }) => fuse::rrf(&lists, *k, weights.as_deref()),
-            Some(Query::Dbsf) => fuse::dbsf(&lists),
+            Some(Query::Rrf { k, weights }) => {
+                fuse::rrf(&self.prefetched(ask)?, *k, weights.as_deref())
+            }
+            Some(Query::Dbsf) => fuse::dbsf(&self.prefetched(ask)?),
             _ => {
-                let ids: BTreeSet<PointId> = lists.iter().flatten().map(|(id, _)| *id).collect();
-                if ids.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let mut among = Ask {
-                    prefetch: Vec::new(),
-                    ..ask.clone()
+                return match self.among_prefetched(ask)? {
+                    None => Ok(Vec::new()),
+                    Some(ask) => self.find_all(&ask, limit),
                 };
-                among.filter.must.push(Condition::HasId(ids));
-                return self.find_all(&among, limit);
             }
         };
         found.truncate(limit);
         found.retain(|(_, score)| ask.threshold.is_none_or(|least| *score >= least));
         Ok(found)
+    }
+
+    /// What each prefetch of a query finds.
+    fn prefetched(&self, ask: &Ask) -> Result<Vec<Found>, Problem> {
+        let found = |prefetch: &Ask| {
+            // what may be found at all may be found by a prefetch
+            let mut prefetch = prefetch.clone();
+            prefetch.filter = merged(&ask.filter, &prefetch.filter);
+            let limit = prefetch.limit.min(RESULTS_MAX);
+            self.find(&prefetch, limit)
+        };
+        ask.prefetch.iter().map(found).collect()
+    }
+
+    /// The query without its prefetches, of the points that these find; nothing if they find none.
+    fn among_prefetched(&self, ask: &Ask) -> Result<Option<Ask>, Problem> {
+        if ask.prefetch.is_empty() {
+            return Ok(Some(ask.clone()));
+        }
+        let lists = self.prefetched(ask)?;
+        let ids: BTreeSet<PointId> = lists.iter().flatten().map(|(id, _)| *id).collect();
+        let mut among = Ask {
+            prefetch: Vec::new(),
+            ..ask.clone()
+        };
+        let any = !ids.is_empty();
+        among.filter.must.push(Condition::HasId(ids));
+        Ok(any.then_some(among))
+    }
+
+    /// Points in the order of a field, as clients read them, after some that are left out.
+    pub(super) fn ordered(
+        &self,
+        filter: &Filter,
+        order: &OrderBy,
+        (offset, limit): (usize, usize),
+        shown: &Shown,
+        room: &mut Room,
+    ) -> Result<Vec<PointJson>, Problem> {
+        let wanted = offset.saturating_add(limit);
+        if wanted > RESULTS_MAX {
+            return Err(wrong_input(QueryError::TooMany));
+        }
+        let found = self.first(filter, order, wanted);
+        let mut points = Vec::new();
+        for some in found.get(offset..).unwrap_or_default().chunks(STEP_POINTS) {
+            let ids: Vec<PointId> = some.iter().map(|(id, _)| *id).collect();
+            let records = self.view.retrieve(&ids, &shown.with()).map_err(damaged)?;
+            for (record, (_, value)) in records.into_iter().zip(some) {
+                room.take(&record)?;
+                points.push((record, *value));
+            }
+        }
+        let shown = |(record, value)| shown.point(record, Some(1.0)).standing_at(value);
+        Ok(points.into_iter().map(shown).collect())
+    }
+
+    fn first(&self, filter: &Filter, order: &OrderBy, limit: usize) -> Vec<(PointId, OrderValue)> {
+        let request = OrderRequest {
+            path: order.path.clone(),
+            descending: order.descending,
+            from: order.from,
+            filter: filter.clone(),
+            limit,
+        };
+        let mut report = Report::default();
+        let found = self.view.ordered(&request, &mut report);
+        noted(&report);
+        found
     }
 
     /// The best points of the collection.
@@ -139,10 +201,35 @@ impl Asked<'_> {
                 negative,
                 strategy,
             }) => self.recommend(ask, positive, negative, *strategy, limit),
+            Some(Query::Discover { target, context }) => {
+                self.discover(ask, Some(target), context, limit)
+            }
+            Some(Query::Context(pairs)) => self.discover(ask, None, pairs, limit),
+            Some(Query::OrderBy(order)) => {
+                let mut found = self.first(&ask.filter, order, limit);
+                // a point stands at each of its values
+                let mut seen = BTreeSet::new();
+                found.retain(|(id, _)| seen.insert(*id));
+                Ok(found.into_iter().map(|(id, _)| (id, 1.0)).collect())
+            }
+            Some(Query::Sample) => Ok(self.sample(ask, limit)),
             Some(Query::Rrf { .. } | Query::Dbsf) => {
                 Err(wrong_input("cannot do fusion without prefetches"))
             }
         }
+    }
+
+    fn sample(&self, ask: &Ask, limit: usize) -> Found {
+        let mut random = Random::new();
+        let mut report = Report::default();
+        let ids = self.view.sample(
+            limit,
+            &ask.filter,
+            &mut |bound| random.below(bound),
+            &mut report,
+        );
+        noted(&report);
+        ids.into_iter().map(|id| (id, 1.0)).collect()
     }
 
     fn search(&self, ask: &Ask, vector: QueryVector, limit: usize) -> Result<Found, Problem> {
@@ -249,96 +336,6 @@ impl Asked<'_> {
         Ok(chosen.into_iter().map(|at| found[at]).collect())
     }
 
-    fn recommend(
-        &self,
-        ask: &Ask,
-        positive: &[Input],
-        negative: &[Input],
-        strategy: Strategy,
-        limit: usize,
-    ) -> Result<Found, Problem> {
-        let mut named = Vec::new();
-        let mut vectors = |inputs: &[Input]| {
-            let vector = |input: &Input| match input {
-                Input::Vector(vector) => Ok(vector.clone()),
-                Input::Id(id) => {
-                    named.push(*id);
-                    self.vector_of(*id, &ask.using)
-                }
-            };
-            inputs.iter().map(vector).collect::<Result<Vec<_>, _>>()
-        };
-        let (positive, negative) = (vectors(positive)?, vectors(negative)?);
-        let mut ask = ask.clone();
-        ask.leave_out(named);
-        if strategy == Strategy::AverageVector {
-            let vector = recommend::average(&positive, &negative).map_err(wrong_input)?;
-            return self.search(&ask, vector, limit);
-        }
-        self.by_examples(&ask, &positive, &negative, strategy, limit)
-    }
-
-    /// Compares every point that may be found with every example.
-    fn by_examples(
-        &self,
-        ask: &Ask,
-        positive: &[QueryVector],
-        negative: &[QueryVector],
-        strategy: Strategy,
-        limit: usize,
-    ) -> Result<Found, Problem> {
-        let metric = self.metric(&ask.using)?;
-        let (positive, negative) = (
-            self.examples(positive, &ask.using)?,
-            self.examples(negative, &ask.using)?,
-        );
-        let with = With {
-            payload: false,
-            vectors: WithVectors::Named(vec![ask.using.clone()]),
-        };
-        let mut found: Found = Vec::new();
-        let mut from = None;
-        loop {
-            let mut report = Report::default();
-            let page = self
-                .view
-                .scroll(from, SCAN_POINTS, &ask.filter, &with, &mut report);
-            noted(&report);
-            for record in page.records {
-                let Some(vector) = record.vectors.values().next() else {
-                    continue;
-                };
-                let score = match strategy {
-                    Strategy::BestScore => recommend::best(metric, vector, &positive, &negative),
-                    _ => recommend::sum(metric, vector, &positive, &negative),
-                };
-                if ask.threshold.is_none_or(|least| score >= least) {
-                    found.push((record.id, score));
-                }
-            }
-            found.sort_by(|a, b| b.1.total_cmp(&a.1));
-            found.truncate(limit);
-            from = page.next;
-            if from.is_none() {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// Examples as vectors of the collection.
-    fn examples(&self, examples: &[QueryVector], name: &str) -> Result<Vec<Vector>, Problem> {
-        let dim = self.view.config().vectors.get(name).map(|p| p.dim.get());
-        let vector = |example: &QueryVector| match (example, dim) {
-            (QueryVector::Dense(numbers), Some(dim)) if numbers.len() == dim => {
-                Ok(Vector::Dense(numbers.clone()))
-            }
-            (QueryVector::Dense(numbers), Some(dim)) => Err(wrong_dim(dim, numbers.len())),
-            (QueryVector::Sparse(sparse), None) => Ok(Vector::Sparse(sparse.clone())),
-            _ => Err(no_vector(name)),
-        };
-        examples.iter().map(vector).collect()
-    }
-
     /// How vectors of a name are compared; sparse ones by the dot product.
     fn metric(&self, name: &str) -> Result<Metric, Problem> {
         let config = self.view.config();
@@ -421,8 +418,31 @@ impl Asked<'_> {
     }
 }
 
-/// Points whose vectors are in memory while all are compared.
-const SCAN_POINTS: usize = 1024;
+/// Points that are read before it is looked at how much that is.
+pub(super) const STEP_POINTS: usize = 1024;
+
+/// Numbers that nobody can tell beforehand.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let mut seed = [0; 8];
+        // a sample is no secret: one that the system gives no numbers for is merely the same each time
+        let _ = getrandom::fill(&mut seed);
+        Self(u64::from_le_bytes(seed))
+    }
+
+    /// A number below a bound (splitmix64).
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        // the upper half of the product: as even as a remainder, without a division
+        u64::try_from((u128::from(x) * u128::from(bound)) >> 64).unwrap_or(0)
+    }
+}
 
 /// The groups that a point is in; none if one of its values is neither text nor a whole number.
 fn group_ids(record: &Record, asked: &Groups) -> Option<Vec<serde_json::Value>> {

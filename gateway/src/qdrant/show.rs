@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lode_index::{
     Payload, Vector,
     payload::{PayloadPath, Step},
-    view::{Record, With, WithVectors},
+    view::{OrderValue, Record, With, WithVectors},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
@@ -141,7 +141,28 @@ impl Shown {
             score,
             payload: payload.and_then(|payload| self.payload.cut(payload)),
             vector: vectors.then_some(VectorsJson(record.vectors)),
+            order_value: None,
         }
+    }
+}
+
+impl PointJson {
+    /// The same, with the value by which it was found.
+    pub(super) fn standing_at(mut self, value: OrderValue) -> Self {
+        self.order_value = Some(match value {
+            // integers of payloads have 64 bits, with or without sign
+            OrderValue::Integer(integer) => u64::try_from(integer)
+                .map(Value::from)
+                .unwrap_or_else(|_| Value::from(i64::try_from(integer).unwrap_or(i64::MIN))),
+            OrderValue::Float(float) => Value::from(float),
+        });
+        self
+    }
+
+    /// The same, as one that is read and was not searched for.
+    pub(super) fn without_score(mut self) -> Self {
+        (self.score, self.version) = (None, None);
+        self
     }
 }
 
@@ -183,6 +204,8 @@ pub(super) struct PointJson {
     payload: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<VectorsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_value: Option<Value>,
 }
 
 /// The vectors of a point; the one without a name stands alone if there is no other.
@@ -217,5 +240,36 @@ impl Serialize for VectorJson<'_> {
                 map.end()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_has_room_for_so_much_and_not_for_one_byte_more() {
+        let text = |len: usize| Payload::from_json(&serde_json::json!({"t": "x".repeat(len)}));
+        let record = |payload: Payload| Record {
+            id: 1.into(),
+            version: 1,
+            payload: Some(payload),
+            vectors: BTreeMap::new(),
+        };
+        // three of these leave room for another of so many bytes
+        let large = record(text(10 << 20).unwrap());
+        let mut room = Room::default();
+        for _ in 0..3 {
+            room.take(&large).unwrap();
+        }
+        let left = QDRANT_ANSWER_BYTES_MAX - room.0;
+        let frame = text(1 << 20).unwrap().as_bytes().len() - (1 << 20);
+        let fits = record(text((left - 64) / 2 - frame).unwrap());
+        let used = room.0;
+        room.take(&fits).unwrap();
+        assert_eq!(room.0, QDRANT_ANSWER_BYTES_MAX);
+        room.0 = used + 1;
+        assert_eq!(room.take(&fits).unwrap_err().status().as_u16(), 400);
     }
 }

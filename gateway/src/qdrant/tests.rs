@@ -106,6 +106,14 @@ fn every_form_of_a_query_is_read() {
         json!({"query": {"nearest": [1], "mmr": {"diversity": 0.3, "candidates_limit": 50}}}),
         json!({"query": {"recommend": {"positive": [1, [0.5]], "negative": [2]}}}),
         json!({"query": {"recommend": {"negative": [2], "strategy": "best_score"}}}),
+        json!({"query": {"discover": {"target": 1, "context": [{"positive": [1], "negative": 2}]}}}),
+        json!({"query": {"discover": {"target": [0.5], "context": {"positive": [1], "negative": 2}}}}),
+        json!({"query": {"discover": {"target": [0.5], "context": null}}}),
+        json!({"query": {"context": {"positive": {"indices": [1], "values": [1]}, "negative": 2}}}),
+        json!({"query": {"order_by": "a.b[]"}}),
+        json!({"query": {"order_by": {"key": "a", "direction": "desc", "start_from": "2024-01-01T00:00:00Z"}}}),
+        json!({"query": {"order_by": {"key": "a", "start_from": 1.5}}, "prefetch": {"query": [1]}}),
+        json!({"query": {"sample": "random"}, "filter": {"must": []}}),
         json!({"prefetch": {"query": [1]}, "query": {"fusion": "dbsf"}}),
         json!({"prefetch": [{"query": [1], "limit": 20}, {"query": {"indices": [], "values": []}, "using": "s"}],
             "query": {"rrf": {"k": 60, "weights": [1, 0.5]}}, "limit": 5, "offset": 2, "score_threshold": 0.1}),
@@ -125,13 +133,28 @@ fn what_is_no_query_or_not_done_is_refused_and_never_passed_over() {
             400,
         ),
         (json!({"prefetch": [{"query": [1]}]}), 400),
+        (json!({"query": {"discover": {"context": []}}}), 400),
         (
-            json!({"query": {"discover": {"target": 1, "context": []}}}),
+            json!({"query": {"discover": {"target": 1, "context": {"positive": 1}}}}),
             400,
         ),
+        (json!({"query": {"discover": {"target": [[1]]}}}), 400),
         (json!({"query": {"context": []}}), 400),
-        (json!({"query": {"order_by": "a"}}), 400),
-        (json!({"query": {"sample": "random"}}), 400),
+        (
+            json!({"query": {"context": [{"positive": 1, "negative": 2, "other": 3}]}}),
+            400,
+        ),
+        (json!({"query": {"order_by": {"direction": "asc"}}}), 400),
+        (
+            json!({"query": {"order_by": {"key": "a", "direction": "up"}}}),
+            400,
+        ),
+        (
+            json!({"query": {"order_by": {"key": "a", "start_from": "no date"}}}),
+            400,
+        ),
+        (json!({"query": {"order_by": "a..b"}}), 400),
+        (json!({"query": {"sample": "other"}}), 400),
         (
             json!({"query": {"formula": {}}, "prefetch": {"query": [1]}}),
             400,
@@ -220,6 +243,10 @@ fn one_query_more_than_a_bound_is_refused() {
         |count: usize| query_status(&json!({"query": {"recommend": {"positive": vec![1; count]}}}));
     assert_eq!(examples(QDRANT_EXAMPLES_MAX), 200);
     assert_eq!(examples(QDRANT_EXAMPLES_MAX + 1), 400);
+    let pair = json!({"positive": 1, "negative": 2});
+    let pairs = |count: usize| query_status(&json!({"query": {"context": vec![&pair; count]}}));
+    assert_eq!(pairs(QDRANT_EXAMPLES_MAX), 200);
+    assert_eq!(pairs(QDRANT_EXAMPLES_MAX + 1), 400);
     let changes = |count: usize| {
         let body = json!({"operations": vec![json!({"delete": {"points": [1]}}); count]});
         status(change::changes(body.to_string().as_bytes()))

@@ -7,6 +7,7 @@ use hyper::Method;
 use lode_gateway::{limits::QDRANT_BODY_BYTES_MAX, policy::Policy};
 use lode_node::tokens::Power;
 use serde_json::{Value, json};
+use sha2::Digest;
 
 /// A node that the owner asks.
 struct Asked {
@@ -351,9 +352,9 @@ async fn bad_input_is_answered_with_qdrants_status() {
         (
             "POST",
             "/collections/docs/points/scroll",
-            json!({"order_by": "a"}),
+            json!({"order_by": "a", "offset": 7}),
             400,
-            "not supported: `order_by`",
+            "start_from",
         ),
         (
             "POST",
@@ -406,8 +407,50 @@ async fn bad_input_is_answered_with_qdrants_status() {
         ),
         (
             "GET",
-            "/collections/docs/snapshots",
+            "/collections/none/snapshots",
             json!(null),
+            404,
+            "doesn't exist!",
+        ),
+        (
+            "GET",
+            "/collections/docs/snapshots/none.snapshot",
+            json!(null),
+            404,
+            "no snapshot none.snapshot",
+        ),
+        (
+            "DELETE",
+            "/collections/docs/snapshots/..%2Fdata",
+            json!(null),
+            404,
+            "no snapshot",
+        ),
+        (
+            "PUT",
+            "/collections/docs/snapshots/recover",
+            json!({"location": "file:///etc/passwd"}),
+            400,
+            "must name a snapshot of this node",
+        ),
+        (
+            "PUT",
+            "/collections/docs/snapshots/recover",
+            json!({"location": "http://192.0.2.1/collections/docs/snapshots/a.snapshot"}),
+            400,
+            "must name a snapshot of this node",
+        ),
+        (
+            "PUT",
+            "/collections/docs/snapshots/recover",
+            json!({"location": "none.snapshot"}),
+            404,
+            "no snapshot none.snapshot",
+        ),
+        (
+            "POST",
+            "/collections/docs/snapshots/upload",
+            json!({}),
             400,
             "not supported",
         ),
@@ -498,6 +541,129 @@ async fn an_answer_holds_no_more_than_it_may() {
         .await;
     assert_eq!(status, 400);
     assert!(message.contains("ask for fewer points"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_are_listed_in_the_order_of_a_field_at_random_and_by_pairs() {
+    let node = Asked::start().await;
+    node.collection("docs", "Dot").await;
+    let points: Vec<Value> = (1..=6)
+        .map(|id| json!({"id": id, "vector": [id, 7 - id], "payload": {"n": [10 - id, 20], "t": format!("2024-01-0{id}")}}))
+        .collect();
+    node.done("PUT", "/collections/docs/points", json!({"points": points}))
+        .await;
+    let scroll = "/collections/docs/points/scroll";
+    let order =
+        json!({"order_by": {"key": "n", "start_from": 5}, "limit": 4, "with_payload": false});
+    let page = node.done("POST", scroll, order).await;
+    assert_eq!(ids(&page["points"]), [5, 4, 3, 2]);
+    assert_eq!(
+        page["points"][0],
+        json!({"id": 5, "order_value": 5}),
+        "no score"
+    );
+    assert_eq!(page["next_page_offset"], Value::Null);
+    let order = json!({"order_by": {"key": "t", "direction": "desc", "start_from": "2024-01-03T12:00:00Z"}});
+    let page = node.done("POST", scroll, order).await;
+    assert_eq!(ids(&page["points"]), [3, 2, 1]);
+    assert_eq!(page["points"][0]["order_value"], 1_704_240_000_000_000_u64);
+    let query = "/collections/docs/points/query";
+    let few = json!({"query": [1, 0], "limit": 3});
+    let order = json!({"prefetch": few, "query": {"order_by": "n"}, "limit": 2, "offset": 1});
+    let found = node.done("POST", query, order).await;
+    assert_eq!(ids(&found["points"]), [5, 4]);
+    assert_eq!(found["points"][0]["score"], 1.0);
+    let sample = json!({"query": {"sample": "random"}, "limit": 4, "filter": {"must_not": [{"has_id": [1]}]}});
+    let found = node.done("POST", query, sample).await;
+    let mut found = ids(&found["points"]);
+    found.sort_unstable();
+    found.dedup();
+    assert!(found.len() == 4 && found[0] > 1, "{found:?}");
+    let pairs = json!([{"positive": 1, "negative": 6}]);
+    let discover = json!({"query": {"discover": {"target": [1, 0], "context": pairs}}, "limit": 3});
+    let found = node.done("POST", query, discover).await;
+    // nearer to 1 than to 6 are 2 and 3; of those 3 has more of what is wanted
+    assert_eq!(ids(&found["points"]), [3, 2, 5]);
+    let context = json!({"query": {"context": pairs}, "limit": 10});
+    let found = node.done("POST", query, context).await;
+    let mut right = ids(&found["points"]);
+    right.truncate(2);
+    right.sort_unstable();
+    assert_eq!(right, [2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_made_listed_sent_recovered_and_deleted_by_who_may_write() {
+    let mut node = Asked::start().await;
+    node.collection("docs", "Dot").await;
+    let points = "/collections/docs/points";
+    let upsert = |id: u64| json!({"points": [{"id": id, "vector": [1, id]}]});
+    node.done("PUT", points, upsert(1)).await;
+    let snapshots = "/collections/docs/snapshots";
+    let made = node.done("POST", snapshots, json!(null)).await;
+    let name = made["name"].as_str().unwrap().to_owned();
+    assert!(
+        name.starts_with("docs-20") && name.ends_with(".snapshot"),
+        "{name}"
+    );
+    assert_eq!(
+        node.done("GET", snapshots, json!(null)).await,
+        json!([made])
+    );
+    node.done("PUT", points, upsert(2)).await;
+
+    let address = format!("{snapshots}/{name}");
+    let mut sent = client::over_http(node.node.http, Method::GET, &address, &[]).await;
+    let bytes = sent.bytes().await.unwrap();
+    assert_eq!(bytes.len() as u64, made["size"].as_u64().unwrap());
+    let sum = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(&bytes));
+    assert_eq!(made["checksum"], sum);
+    let range = [("range", "bytes=512-519")];
+    let mut part = client::over_http(node.node.http, Method::GET, &address, &range).await;
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.bytes().await.unwrap(), b"lode col"[..]);
+
+    let recover = "/collections/docs/snapshots/recover";
+    let wrong = json!({"location": name, "checksum": "00"});
+    let (status, message) = node.refused("PUT", recover, wrong).await;
+    assert_eq!((status, message.contains("checksum")), (400, true));
+    let count = async |of: &str| {
+        let path = format!("/collections/{of}/points/count");
+        node.done("POST", &path, json!({})).await["count"].clone()
+    };
+    assert_eq!(count("docs").await, 2);
+    let body = json!({"location": name, "checksum": sum, "priority": "snapshot"});
+    assert_eq!(node.done("PUT", recover, body).await, true);
+    assert_eq!(count("docs").await, 1);
+    // under which the client of these tests asks
+    let location = format!("http://localhost{address}");
+    let other = "/collections/other/snapshots/recover";
+    let body = json!({"location": location, "api_key": null});
+    assert_eq!(node.done("PUT", other, body).await, true);
+    assert_eq!(count("other").await, 1);
+
+    // a snapshot holds what was deleted since: reading the collection is not enough
+    let owner = node.node.token(Power::Admin, &[], None);
+    for (power, globs, status) in [
+        (Power::Read, ["mine/docs"], 403),
+        (Power::Write, ["mine/other"], 404),
+        (Power::Write, ["mine/docs"], 200),
+    ] {
+        node.token = Some(node.node.token(power, &globs, None));
+        let (found, answer) = node.ask("GET", snapshots, json!(null)).await;
+        assert_eq!(found, status, "{answer}");
+        let (found, _) = node.ask("PUT", recover, json!({"location": name})).await;
+        assert_eq!(found, status);
+    }
+    // who may change the one and not the other makes neither of the other
+    let body = json!({"location": address});
+    assert_eq!(node.ask("PUT", other, body.clone()).await.0, 404);
+    let new = "/collections/new/snapshots/recover";
+    assert_eq!(node.ask("PUT", new, body).await.0, 404);
+    node.token = Some(owner);
+    assert_eq!(node.done("DELETE", &address, json!(null)).await, true);
+    assert_eq!(node.done("GET", snapshots, json!(null)).await, json!([]));
+    assert_eq!(node.refused("DELETE", &address, json!(null)).await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
