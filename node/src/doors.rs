@@ -682,6 +682,7 @@ impl RefSource for StoreDoors {
         asker: &PeerAddr,
         query: &OriginQuery,
     ) -> Option<(Vec<OriginFile>, Vec<PeerAddr>)> {
+        self.origins.heard_of(asker);
         let (publisher, model) = (&query.publisher, &query.model);
         if !record::is_public(&self.store, publisher, model) {
             return None;

@@ -11,7 +11,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use lode_store::PublisherId;
+use lode_store::{PublisherId, sync::message::PeerAddr};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -113,6 +113,12 @@ impl State {
         for spool in lock(&self.spools).values() {
             spool.cancel.cancel();
         }
+    }
+
+    /// Remembers who asked for files of other hubs: it is asked, too, before this node goes to the hub for one.
+    pub(crate) fn heard_of(&self, asker: &PeerAddr) {
+        // The address is that of its connection, so it is on this machine if it says so.
+        self.peers.name(std::slice::from_ref(asker), true);
     }
 
     /// What is being brought with this hash.

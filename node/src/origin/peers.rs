@@ -50,6 +50,9 @@ const NEIGHBOURS_TIME: Duration = Duration::from_secs(1);
 /// Bytes of chunks that are asked for at a time.
 const BATCH_BYTES: u64 = 32 << 20;
 
+/// How often, in one look, peers that were named in the last answers are asked too.
+const ROUNDS_MAX: usize = 4;
+
 /// How much longer, for each node before it, a node waits before it takes over.
 const TURN: Duration = Duration::from_secs(2);
 
@@ -123,26 +126,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Known {
-    /// Remembers peers that others named.
-    fn name(&self, peers: Vec<PeerAddr>, loopback: bool) {
+    /// Remembers peers that others named, or that asked.
+    pub(super) fn name(&self, peers: &[PeerAddr], loopback: bool) {
         let mut named = lock(&self.named);
         for peer in peers {
             if named.len() >= PEERS_ASKED_MAX {
                 break;
             }
             let id = peer.id;
-            let peer = peer.plausible(loopback);
+            let peer = peer.clone().plausible(loopback);
             if let Some(address) = peer.to_endpoint_addr().filter(|_| peer.is_reachable()) {
                 named.entry(id).or_insert(address);
             }
         }
     }
 
-    /// The peers that are there, asked at most [`LOOK_AGE`] ago.
-    async fn there(&self, node: &Node) -> Result<Vec<Met>, Failure> {
+    /// Whether somebody was named who is not among these, and was not found away.
+    fn names_more_than(&self, there: &[Met], own: EndpointId) -> bool {
+        let away = lock(&self.away);
+        lock(&self.named).values().any(|named| {
+            let id = named.id;
+            id != own && !away.contains_key(&id) && there.iter().all(|met| met.peer.id() != id)
+        })
+    }
+
+    /// The peers that are there, asked at most [`LOOK_AGE`] ago, or now if `anew`.
+    async fn there(&self, node: &Node, anew: bool) -> Result<Vec<Met>, Failure> {
         let mut kept = self.met.lock().await;
         let named = lock(&self.named).len();
-        if let Some((at, met)) = kept.as_ref()
+        if !anew
+            && let Some((at, met)) = kept.as_ref()
             && at.elapsed() < LOOK_AGE
             && (met.len() >= named || at.elapsed() < POLL)
             && met.iter().all(|met| !met.session.is_closed())
@@ -215,20 +228,30 @@ pub(super) async fn next(origin: &Origin, spool: &Arc<Spool>, waiting: &mut Wait
     }
     let node = origin.node();
     let known = &node.origin_state().peers;
-    let there = match known.there(node).await {
-        Ok(there) => there,
-        Err(failure) => {
-            tracing::debug!(%failure, "no peers are asked for a file of another hub");
+    let mut rounds = 0;
+    let (own, answers) = loop {
+        let there = match known.there(node, rounds > 0).await {
+            Ok(there) => there,
+            Err(failure) => {
+                tracing::debug!(%failure, "no peers are asked for a file of another hub");
+                return Next::Hub;
+            }
+        };
+        let Some(own) = node.network_if_up().map(|network| network.id()) else {
             return Next::Hub;
+        };
+        let answers = ask(origin, spool, &there).await;
+        for (met, _, others) in &answers {
+            known.name(others, met.session.is_loopback());
+        }
+        rounds += 1;
+        // Two who were told of each other by a third must not both go to the hub before they have asked each other.
+        if rounds == ROUNDS_MAX || !known.names_more_than(&there, own) {
+            break (own, answers);
         }
     };
-    let Some(own) = node.network_if_up().map(|network| network.id()) else {
-        return Next::Hub;
-    };
-    let answers = ask(origin, spool, &there).await;
     let (mut holders, mut wanted, mut progress) = (Vec::new(), Vec::new(), None);
-    for (met, file, others) in answers {
-        known.name(others, met.session.is_loopback());
+    for (met, file, _) in answers {
         let id = met.peer.id();
         if waiting.bad.contains(&id) {
             continue;
@@ -507,14 +530,16 @@ mod tests {
     #[test]
     fn a_bounded_number_of_peers_that_others_name_is_remembered() {
         let known = Known::default();
-        let peers = (0..=PEERS_ASKED_MAX).map(|at| PeerAddr {
-            id: *iroh::SecretKey::from_bytes(&[u8::try_from(at).unwrap_or(0); 32])
-                .public()
-                .as_bytes(),
-            ip: vec!["127.0.0.1:5".to_owned()],
-            relay: Vec::new(),
-        });
-        known.name(peers.collect(), true);
+        let peers: Vec<PeerAddr> = (0..=PEERS_ASKED_MAX)
+            .map(|at| PeerAddr {
+                id: *iroh::SecretKey::from_bytes(&[u8::try_from(at).unwrap_or(0); 32])
+                    .public()
+                    .as_bytes(),
+                ip: vec!["127.0.0.1:5".to_owned()],
+                relay: Vec::new(),
+            })
+            .collect();
+        known.name(&peers, true);
         assert_eq!(lock(&known.named).len(), PEERS_ASKED_MAX);
     }
 }
