@@ -18,8 +18,8 @@ pub const LINKS_MAX: usize = 128;
 /// Most layers of a graph above layer 0. With 16 links, a billion points have 7.
 pub const LAYERS_MAX: usize = 16;
 
-/// Fewest vectors that get a graph: for fewer, looking at all codes is as fast.
-pub const GRAPH_ROWS_MIN: u32 = 4_000;
+/// Fewest vectors that get a graph: for fewer, looking at all codes is as fast (docs/benchmarks.md).
+pub const GRAPH_ROWS_MIN: u32 = 2_048;
 
 /// Most rows that a search along links keeps in sight, unless more are wanted.
 pub const BREADTH_MAX: usize = 65_536;

@@ -8,6 +8,7 @@ mod lists;
 mod payloads;
 pub(crate) mod points;
 mod sparse;
+mod windows;
 mod writer;
 
 pub use build::BuildError;

@@ -6,7 +6,8 @@
 //!
 //! - [`encode`] checks a vector and makes the stored form; [`Query`] is one that is searched for.
 //! - [`LiveRows`] has vectors in memory, before they are in a segment.
-//! - [`write_vectors`] writes those of a segment; a [`GraphBuilder`] makes the links.
+//! - [`Linked`] are those of a segment with the links that a [`GraphBuilder`] made, and their order; [`write_vectors`] writes
+//!   them.
 //! - [`VectorPart`] opens and searches them.
 
 mod beam;
@@ -16,6 +17,7 @@ mod graph;
 mod half;
 mod head;
 mod kernel;
+mod linked;
 mod live;
 mod part;
 mod pool;
@@ -31,6 +33,7 @@ pub use check::{CheckVectorsError, Checked};
 #[cfg(feature = "hnsw_rs")]
 pub use graph::HnswRsBuilder;
 pub use graph::{BatchBuilder, Codes, Graph, GraphBuilder, Layer};
+pub use linked::Linked;
 pub use live::LiveRows;
 pub use part::{OpenVectorsError, Plan, VectorPart};
 pub use query::{Hit, Query, Search};

@@ -5,7 +5,7 @@ use std::{error::Error, fs::File, io::BufWriter, path::Path};
 use lode_index::{
     Dim, Dtype, Metric, ParamsError, Row, VectorParams,
     segment::{SegmentFile, SegmentWriter},
-    vectors::{GraphBuilder, VectorSource, encode, write_vectors},
+    vectors::{GraphBuilder, Linked, VectorSource, encode, write_vectors},
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -61,6 +61,8 @@ pub fn ranks(path: &str) -> Result<Vec<u32>, Failure> {
 struct Rows<'a> {
     bytes: &'a [u8],
     row: usize,
+    /// Which of them each row is.
+    order: Vec<u32>,
 }
 
 impl VectorSource for Rows<'_> {
@@ -69,11 +71,11 @@ impl VectorSource for Rows<'_> {
     }
 
     fn vector(&self, row: Row) -> Option<&[u8]> {
-        Some(&self.bytes[row.index() * self.row..][..self.row])
+        Some(&self.bytes[self.order[row.index()] as usize * self.row..][..self.row])
     }
 
     fn hash(&self, row: Row) -> u64 {
-        mix(u64::from(row.0))
+        mix(u64::from(self.order[row.index()]))
     }
 }
 
@@ -99,19 +101,30 @@ pub fn encoded(params: VectorParams, base: &[f32]) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Writes a segment of stored vectors, and opens it.
+/// Writes a segment of stored vectors, in the order of their graph if there is one, and opens it; also which vector each row
+/// is.
 pub fn segment(
     params: VectorParams,
     bytes: &[u8],
     builder: Option<&dyn GraphBuilder>,
     file: &Path,
-) -> Result<SegmentFile, Failure> {
-    let source = Rows {
+) -> Result<(SegmentFile, Vec<u32>), Failure> {
+    let row = params.row_bytes();
+    let mut source = Rows {
         bytes,
-        row: params.row_bytes(),
+        row,
+        order: (0..(bytes.len() / row) as u32).collect(),
     };
+    let linked = match builder {
+        Some(builder) => Linked::build(params, &source, builder)?,
+        None => None,
+    };
+    let linked = linked.map(|linked| {
+        source.order = linked.order().to_vec();
+        linked.in_order()
+    });
     let mut writer = SegmentWriter::new(BufWriter::new(File::create(file)?))?;
-    write_vectors(&mut writer, 0, params, &source, builder)?;
+    write_vectors(&mut writer, 0, params, &source, linked.as_ref())?;
     writer.finish()?;
-    Ok(SegmentFile::map(&File::open(file)?)?)
+    Ok((SegmentFile::map(&File::open(file)?)?, source.order))
 }

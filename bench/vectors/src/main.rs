@@ -29,7 +29,8 @@ const K: usize = 10;
 
 /// What can be searched.
 enum Index {
-    Lode(VectorPart),
+    /// With which vector each row is.
+    Lode(VectorPart, Vec<u32>),
     HnswDot(Hnsw<'static, f32, DistDot>),
     HnswL2(Hnsw<'static, f32, DistL2>),
 }
@@ -38,7 +39,7 @@ impl Index {
     /// The ranks that a search gives.
     fn search(&self, query: &[f32], breadth: usize, filter: Option<&RowSet>) -> Vec<u32> {
         match self {
-            Self::Lode(part) => {
+            Self::Lode(part, order) => {
                 let query = Query::new(part.params(), query).expect("a query of the data");
                 let search = Search {
                     breadth,
@@ -46,7 +47,7 @@ impl Index {
                     ..Search::nearest(K)
                 };
                 let hits = part.search(&query, &search);
-                hits.iter().map(|hit| hit.row.0).collect()
+                hits.iter().map(|hit| order[hit.row.index()]).collect()
             }
             Self::HnswDot(hnsw) => near(hnsw, query, breadth),
             Self::HnswL2(hnsw) => near(hnsw, query, breadth),
@@ -71,7 +72,8 @@ fn build_lode(
         .num_threads(threads)
         .build()?;
     let (start, wall) = (cpu(), Instant::now());
-    let segment = pool.install(|| segment(params, &bytes, Some(builder), Path::new(file)))?;
+    let (segment, order) =
+        pool.install(|| segment(params, &bytes, Some(builder), Path::new(file)))?;
     let (seconds, wall) = (cpu() - start, wall.elapsed().as_secs_f64());
     let stored: usize = segment
         .sections()
@@ -85,7 +87,7 @@ fn build_lode(
         "bytes": segment.len(),
         "graph_and_codes_bytes": segment.len() - stored,
     });
-    Ok((told, Index::Lode(VectorPart::open(&segment, 0)?)))
+    Ok((told, Index::Lode(VectorPart::open(&segment, 0)?, order)))
 }
 
 fn build_hnsw<D>(base: &[f32], dim: usize, distance: D) -> (Value, Hnsw<'static, f32, D>)
@@ -167,7 +169,11 @@ fn main() -> Result<(), Failure> {
                 let share = share.parse()?;
                 let rows = u32::try_from(std::fs::metadata(base)?.len() / (4 * dim as u64))?;
                 let mut filter = RowSet::empty(rows);
-                for row in (0..rows).filter(|row| chosen(*row, share)) {
+                let vector = |row: u32| match &index {
+                    Index::Lode(_, order) => order[row as usize],
+                    _ => row,
+                };
+                for row in (0..rows).filter(|row| chosen(vector(*row), share)) {
                     filter.insert(Row(row));
                 }
                 let truth = ranks(truth)?;
@@ -183,8 +189,9 @@ fn main() -> Result<(), Failure> {
             ["open"] => {
                 let start = Instant::now();
                 let segment = SegmentFile::map(&File::open(file)?)?;
-                let part = Index::Lode(VectorPart::open(&segment, 0)?);
-                black_box(part.search(&queries[..dim], 64, None));
+                let part = VectorPart::open(&segment, 0)?;
+                let query = Query::new(part.params(), &queries[..dim])?;
+                black_box(part.search(&query, &Search::nearest(K)));
                 json!({ "open_and_search_s": start.elapsed().as_secs_f64() })
             }
             _ => return Err(format!("no command {line}").into()),

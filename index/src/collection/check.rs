@@ -127,10 +127,10 @@ fn check_made(part: &SegmentPart, config: &CollectionConfig) -> Result<(), Strin
         alike.sparse.insert(name.to_owned(), params);
     }
     let all = Dead::default().others(part.rows());
-    let rows =
+    let mut rows =
         SourceRows::new([(Source::Segment(part), &all)]).map_err(|error| error.to_string())?;
-    let (_, made) =
-        build_segment(Heads::default(), &alike, &rows, None).map_err(|error| error.to_string())?;
+    let (_, made) = build_segment(Heads::default(), &alike, &mut rows, None)
+        .map_err(|error| error.to_string())?;
     let made = made.sections();
     let theirs: BTreeMap<SectionName, [u8; 32]> = part.sections().collect();
     for (name, hash) in made {

@@ -202,8 +202,9 @@ impl Collection {
             true => None,
             false => {
                 let rows = SourceRows::new([(Source::Live(&sealed.live), &kept)]);
-                let rows = rows.map_err(CollectionError::Part)?;
-                Some(self.build(&rows, &sealed.floor.config, None)?)
+                let mut rows = rows.map_err(CollectionError::Part)?;
+                let made = self.build(&mut rows, &sealed.floor.config, None)?;
+                Some((made, rows.places()))
             }
         };
         let old_logs;
@@ -214,19 +215,22 @@ impl Collection {
             let mut floor = sealed.floor;
             floor.sealed.clear();
             old_logs = writer.floor.log..floor.log;
-            if let Some((number, part)) = made {
-                let dead = moved([(sealed.dead.rows(), &kept)]);
+            if let Some(((number, part), places)) = made {
+                let moved = |dead: &RoaringBitmap| Dead::new(moved([(dead, &kept, &places[0])]));
+                let dead = moved(sealed.dead.rows());
                 let log = floor.log;
                 floor.segments.insert(number, Arc::default());
                 for later in &mut state.sealed {
                     let then = later.floor.sealed.remove(&log).unwrap_or_default();
-                    let then = Dead::new(moved([(then.rows(), &kept)]));
-                    later.floor.segments.insert(number, Arc::new(then));
+                    later
+                        .floor
+                        .segments
+                        .insert(number, Arc::new(moved(then.rows())));
                 }
                 state.segments.push(SegmentState {
                     number,
                     part: Arc::new(part),
-                    dead: Arc::new(Dead::new(dead)),
+                    dead: Arc::new(dead),
                 });
             }
             self.write_head(&mut writer, floor, state)?;
@@ -311,7 +315,7 @@ impl Collection {
             });
             sources.push(Source::Segment(&segment.part));
         }
-        let rows = SourceRows::new(
+        let mut rows = SourceRows::new(
             sources
                 .iter()
                 .copied()
@@ -319,8 +323,9 @@ impl Collection {
         )?;
         let made = match inputs.iter().all(|input| input.kept.is_empty()) {
             true => None,
-            false => Some(self.build(&rows, &floor.config, Some(&*self.builder))?),
+            false => Some(self.build(&mut rows, &floor.config, Some(&*self.builder))?),
         };
+        let places = rows.places();
         drop(rows);
         {
             let mut writer = self.writer();
@@ -329,7 +334,8 @@ impl Collection {
             // dead rows of the inputs, as a floor or the state has them, in rows of the output
             let carried = |dead_of: &dyn Fn(u64) -> RoaringBitmap| {
                 let dead: Vec<_> = inputs.iter().map(|input| dead_of(input.number)).collect();
-                moved(dead.iter().zip(inputs.iter().map(|input| &input.kept)))
+                let parts = dead.iter().zip(&inputs).zip(&places);
+                moved(parts.map(|((dead, input), places)| (dead, &input.kept, places)))
             };
             let in_floor = |floor: &Floor, number: u64| {
                 floor
@@ -384,7 +390,7 @@ impl Collection {
     /// Writes a segment under its name, durably, and opens it.
     fn build(
         &self,
-        rows: &SourceRows<'_>,
+        rows: &mut SourceRows<'_>,
         config: &CollectionConfig,
         builder: Option<&dyn GraphBuilder>,
     ) -> Result<(u64, SegmentPart), CollectionError> {
@@ -455,19 +461,16 @@ fn has_indexes(part: &SegmentPart, config: &CollectionConfig) -> bool {
     part.fields().eq(config.schema.iter())
 }
 
-/// Dead rows of parts of which some rows were kept, in the rows of a part that is these one after the other.
+/// Dead rows of parts of which some rows were kept, in the rows of a part in which each kept one has its place.
 fn moved<'a>(
-    parts: impl IntoIterator<Item = (&'a RoaringBitmap, &'a RoaringBitmap)>,
+    parts: impl IntoIterator<Item = (&'a RoaringBitmap, &'a RoaringBitmap, &'a Vec<u32>)>,
 ) -> RoaringBitmap {
     let mut moved = RoaringBitmap::new();
-    let mut start = 0;
-    for (dead, kept) in parts {
+    for (dead, kept, places) in parts {
         for row in dead & kept {
-            // rows are numbers of 32 bits, and so are ranks among them
-            let rank = u32::try_from(kept.rank(row) - 1).unwrap_or(u32::MAX);
-            moved.insert(start + rank);
+            let rank = kept.rank(row) - 1;
+            moved.extend(usize::try_from(rank).ok().and_then(|rank| places.get(rank)));
         }
-        start += u32::try_from(kept.len()).unwrap_or(u32::MAX);
     }
     moved
 }

@@ -15,6 +15,7 @@ use crate::{
     operation::Selection,
     schema::{FieldType, SparseParams},
     tokenizer::TextRule,
+    vectors::BatchBuilder,
     view::{QueryVector, With, WithVectors},
 };
 
@@ -487,9 +488,14 @@ fn on(disk: &SimDisk) -> Arc<dyn Disk> {
 }
 
 fn create(disk: &SimDisk) -> Collection {
-    Collection::create_on(on(disk), Path::new(DIR), config()).unwrap()
+    linked(Collection::create_on(on(disk), Path::new(DIR), config()).unwrap())
+}
+
+/// Few points have a graph too, so that merges put rows into its order.
+fn linked(collection: Collection) -> Collection {
+    collection.with_builder(Box::new(BatchBuilder::default().from_rows(2)))
 }
 
 fn reopen(disk: &SimDisk) -> Collection {
-    Collection::open_on(on(disk), Path::new(DIR)).unwrap()
+    linked(Collection::open_on(on(disk), Path::new(DIR)).unwrap())
 }

@@ -11,7 +11,7 @@ use super::{
     SegmentId, SegmentWriter, WriteError,
     field::FieldWriter,
     ids::write_ids,
-    payloads::PayloadWriter,
+    payloads::{Frames, PayloadWriter},
     points::{
         IDS, META, Meta, PAYLOAD_FRAMES, PAYLOAD_TABLE, SegmentPart, payload_index, sparse_lists,
         sparse_rows,
@@ -22,10 +22,11 @@ use crate::{
     id::PointId,
     live::Live,
     part::Part,
+    payload::Payload,
     point::SparseVector,
     rows::Row,
     schema::CollectionConfig,
-    vectors::{GraphBuilder, VectorSource, WriteVectorsError, write_vectors},
+    vectors::{GraphBuilder, Linked, VectorSource, WriteVectorsError, write_vectors},
     view::PartError,
 };
 
@@ -69,10 +70,32 @@ impl<'a> Source<'a> {
         }
     }
 
+    fn payloads(self) -> PayloadReader<'a> {
+        match self {
+            Self::Live(live) => PayloadReader::Live(live),
+            Self::Segment(segment) => PayloadReader::Segment(segment.payload_frames()),
+        }
+    }
+
     fn sparse(self, name: &str, row: u32) -> Result<Option<SparseVector>, PartError> {
         match self {
             Self::Live(live) => Ok(live.sparse(name, row).map(|sparse| (**sparse).clone())),
             Self::Segment(segment) => segment.sparse(name, row),
+        }
+    }
+}
+
+/// Reads payloads of a part.
+enum PayloadReader<'a> {
+    Live(&'a Live),
+    Segment(Frames<'a>),
+}
+
+impl PayloadReader<'_> {
+    fn payload(&mut self, row: u32) -> Result<Payload, PartError> {
+        match self {
+            Self::Live(live) => live.payload(row),
+            Self::Segment(frames) => frames.payload(row),
         }
     }
 }
@@ -104,6 +127,25 @@ impl<'a> SourceRows<'a> {
             all.sources.push(source);
         }
         Ok(all)
+    }
+
+    /// Where the rows of each part are now, in their order there.
+    pub(crate) fn places(&self) -> Vec<Vec<u32>> {
+        let mut of_parts = vec![Vec::new(); self.sources.len()];
+        for (place, (at, row)) in (0u32..).zip(&self.rows) {
+            of_parts[*at as usize].push((*row, place));
+        }
+        let of_parts = of_parts.into_iter().map(|mut rows: Vec<(u32, u32)>| {
+            rows.sort_unstable();
+            rows.into_iter().map(|(_, place)| place).collect()
+        });
+        of_parts.collect()
+    }
+
+    /// Puts row `order[i]` in place i.
+    fn put_in_order(&mut self, order: &[u32]) {
+        self.rows = order.iter().map(|row| self.rows[*row as usize]).collect();
+        self.points = order.iter().map(|row| self.points[*row as usize]).collect();
     }
 
     fn each(&self) -> impl Iterator<Item = (Source<'a>, u32)> + '_ {
@@ -150,13 +192,27 @@ fn mix(mut x: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// Writes a segment of rows; the caller makes it durable and names it.
+/// Writes a segment of rows; the caller makes it durable and names it. The first vectors that get a graph put the rows in its
+/// order.
 pub(crate) fn build_segment<W: Write + Seek>(
     file: W,
     config: &CollectionConfig,
-    rows: &SourceRows<'_>,
+    rows: &mut SourceRows<'_>,
     builder: Option<&dyn GraphBuilder>,
 ) -> Result<(SegmentId, W), BuildError> {
+    let link = |rows: &SourceRows<'_>, name: &str, params| {
+        let build = |builder| Linked::build(params, &Named { rows, name }, builder);
+        builder.map_or(Ok(None), build)
+    };
+    let mut first = None;
+    for (name, params) in &config.vectors {
+        if let Some(linked) = link(rows, name, *params)? {
+            rows.put_in_order(linked.order());
+            first = Some((name, linked.in_order()));
+            break;
+        }
+    }
+    let rows = &*rows;
     let mut writer = SegmentWriter::new(file)?;
     let fields = config.schema.iter();
     let meta = Meta {
@@ -172,7 +228,12 @@ pub(crate) fn build_segment<W: Write + Seek>(
     write_ids(&mut writer, &rows.points)?;
     write_payloads(&mut writer, config, rows)?;
     for (field, (name, params)) in (0..).zip(&config.vectors) {
-        write_vectors(&mut writer, field, *params, &Named { rows, name }, builder)?;
+        let linked = match first.take_if(|(first, _)| *first == name) {
+            Some((_, linked)) => Some(linked),
+            None => link(rows, name, *params)?,
+        };
+        let source = Named { rows, name };
+        write_vectors(&mut writer, field, *params, &source, linked.as_ref())?;
     }
     for (field, name) in (0..).zip(config.sparse.keys()) {
         let mut sparse = SparseWriter::default();
@@ -198,20 +259,17 @@ fn write_payloads<W: Write + Seek>(
         .collect();
     let mut frames = PayloadWriter::default();
     writer.begin(PAYLOAD_FRAMES)?;
-    let mut new_row = 0;
-    for (at, source) in (0..).zip(&rows.sources) {
-        let mine = rows.rows.iter().filter(|(other, _)| *other == at);
-        let mine: RoaringBitmap = mine.map(|(_, row)| *row).collect();
-        source.part().payloads(&mine, &mut |_, payload| {
-            frames
-                .push(payload, writer)
-                .map_err(|error| PartError::Io(error.into()))?;
-            fields
-                .iter_mut()
-                .for_each(|field| field.push(new_row, payload.root()));
-            new_row += 1;
-            Ok(())
-        })?;
+    let mut readers: Vec<_> = rows
+        .sources
+        .iter()
+        .map(|source| source.payloads())
+        .collect();
+    for (new_row, (at, row)) in (0..).zip(&rows.rows) {
+        let payload = readers[*at as usize].payload(*row)?;
+        frames.push(&payload, writer)?;
+        fields
+            .iter_mut()
+            .for_each(|field| field.push(new_row, payload.root()));
     }
     let table = frames.finish(writer)?;
     writer.section(PAYLOAD_TABLE, &table)?;

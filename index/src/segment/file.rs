@@ -7,8 +7,13 @@ use std::{fs::File, io, ops::Deref, ops::Range, sync::Arc};
 
 use memmap2::Mmap;
 
-use super::{ALIGN, ENTRY_BYTES, FORMAT, HEADER_BYTES, MAGIC, SectionName, align};
+use super::{
+    ALIGN, ENTRY_BYTES, FORMAT, HEADER_BYTES, MAGIC, SectionName, align, windows::Windows,
+};
 use crate::{limits::SECTIONS_MAX, mmap};
+
+/// Bytes at the beginning of each section that are asked for when a segment is opened.
+const BEGINNING_BYTES: usize = 4096;
 
 /// Names the bytes of a segment: the BLAKE3 of its header, which holds the hash of the table, which holds those of
 /// the sections.
@@ -37,7 +42,7 @@ pub struct SegmentFile {
 
 #[derive(Debug)]
 enum Backing {
-    Mapped(Mmap),
+    Mapped(Mmap, Windows),
     Owned(Vec<u8>),
 }
 
@@ -46,7 +51,7 @@ impl Deref for Backing {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(map, _) => map,
             Self::Owned(bytes) => bytes,
         }
     }
@@ -70,6 +75,35 @@ pub struct SectionBytes {
     range: Range<usize>,
 }
 
+impl SectionBytes {
+    /// Asks for bytes that will be read soon and may not be in memory, and does not wait for them; says whether something of
+    /// them was not asked for before.
+    #[inline]
+    pub(crate) fn ask(&self, bytes: Range<usize>) -> bool {
+        let start = self.range.start + bytes.start;
+        self.bytes.ask(start..start + bytes.len())
+    }
+
+    /// How many windows of the file were asked for.
+    #[cfg(test)]
+    pub(crate) fn windows_asked(&self) -> usize {
+        match &*self.bytes {
+            Backing::Mapped(_, windows) => windows.asked(),
+            Backing::Owned(_) => 0,
+        }
+    }
+}
+
+impl Backing {
+    #[inline]
+    fn ask(&self, bytes: Range<usize>) -> bool {
+        match self {
+            Self::Mapped(map, windows) => windows.ask(map, bytes),
+            Self::Owned(_) => false,
+        }
+    }
+}
+
 impl Deref for SectionBytes {
     type Target = [u8];
 
@@ -88,7 +122,9 @@ impl SegmentFile {
         if file.metadata()?.len() < ALIGN as u64 {
             return Err(OpenError::Short);
         }
-        Self::open(Backing::Mapped(mmap::map(file)?))
+        let map = mmap::map(file)?;
+        let windows = Windows::new(map.len());
+        Self::open(Backing::Mapped(map, windows))
     }
 
     /// Opens a segment that is in memory.
@@ -101,7 +137,13 @@ impl SegmentFile {
     }
 
     fn open(bytes: Backing) -> Result<Self, OpenError> {
+        bytes.ask(0..ALIGN.min(bytes.len()));
         let sections = Self::read_table(&bytes, bytes.len() as u64)?;
+        // Whoever opens a section reads its beginning: all of them at a time, and not what lies around them.
+        for section in &sections {
+            let start = section.range.start;
+            bytes.ask(start..section.range.end.min(start + BEGINNING_BYTES));
+        }
         Ok(Self {
             id: SegmentId::of_header(&bytes[..HEADER_BYTES]),
             sections: sections.into(),

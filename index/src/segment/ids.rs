@@ -83,6 +83,18 @@ impl Ids {
         self.at_rank(rank).ok_or(DAMAGED)
     }
 
+    /// Asks for the ids and versions of rows that will be looked at.
+    pub(crate) fn ask(&self, rows: impl Iterator<Item = u32> + Clone) {
+        for row in rows.clone().map(|row| row as usize) {
+            self.lists.ask(RANKS, 4 * row..4 * row + 4);
+            self.lists.ask(VERSIONS, 8 * row..8 * row + 8);
+        }
+        for row in rows {
+            let rank = self.lists.u32(RANKS, row as usize).unwrap_or(u32::MAX) as usize;
+            self.lists.ask(NUMBERS, 8 * rank..8 * rank + 8);
+        }
+    }
+
     pub(crate) fn find(&self, id: PointId) -> Result<Option<u32>, PartError> {
         let rank = self.first_not_below(id);
         match self.at_rank(rank) {

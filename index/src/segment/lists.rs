@@ -42,6 +42,16 @@ impl<const N: usize> Lists<N> {
         &self.bytes[self.ranges[index].clone()]
     }
 
+    /// Asks for bytes of a list that will be read soon, as far as it has them.
+    #[inline]
+    pub(crate) fn ask(&self, index: usize, bytes: Range<usize>) {
+        let list = &self.ranges[index];
+        if bytes.end <= list.len() {
+            self.bytes
+                .ask(list.start + bytes.start..list.start + bytes.end);
+        }
+    }
+
     pub(crate) fn u32s(&self, index: usize) -> &[[u8; 4]] {
         self.list(index).as_chunks().0
     }
@@ -52,6 +62,7 @@ impl<const N: usize> Lists<N> {
 
     /// A number of a list of 32-bit numbers.
     pub(crate) fn u32(&self, index: usize, at: usize) -> Option<u32> {
+        self.ask(index, 4 * at..4 * at + 4);
         self.u32s(index)
             .get(at)
             .map(|bytes| u32::from_le_bytes(*bytes))
@@ -59,6 +70,7 @@ impl<const N: usize> Lists<N> {
 
     /// A number of a list of 64-bit numbers.
     pub(crate) fn u64(&self, index: usize, at: usize) -> Option<u64> {
+        self.ask(index, 8 * at..8 * at + 8);
         self.u64s(index)
             .get(at)
             .map(|bytes| u64::from_le_bytes(*bytes))

@@ -1,7 +1,10 @@
 //! The payloads of a segment: one after the other by row, in frames that are compressed each on its own
 //! (docs/format/segment.md, `payload-frames` and `payload-table`).
 
-use std::io::{self, Write};
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+};
 
 use roaring::RoaringBitmap;
 
@@ -13,6 +16,9 @@ use crate::{limits::PAYLOAD_BYTES_MAX, payload::Payload, view::PartError};
 
 /// Bytes of payloads after which a frame ends.
 const FRAME_BYTES: usize = 16 << 10;
+
+/// Bytes of unpacked frames that are kept while many rows are read.
+const UNPACKED_BYTES: usize = 2 << 20;
 
 /// How hard frames are compressed: fast, and already most of what there is to gain.
 const LEVEL: i32 = 3;
@@ -86,6 +92,33 @@ pub(crate) struct Payloads {
     rows: u32,
 }
 
+/// Reads payloads of rows that lie near one another now and then: the last frames stay unpacked.
+pub(crate) struct Frames<'a> {
+    payloads: &'a Payloads,
+    unpacked: VecDeque<Frame>,
+    bytes: usize,
+}
+
+impl Frames<'_> {
+    /// The payload of a row.
+    pub(crate) fn payload(&mut self, row: u32) -> Result<Payload, PartError> {
+        let number = self.payloads.frame_of(row)?;
+        if let Some(frame) = self.unpacked.iter().find(|frame| frame.number == number) {
+            return self.payloads.in_frame(frame, row);
+        }
+        let frame = self.payloads.unpack(number)?;
+        self.bytes += frame.bytes.len();
+        while self.bytes > UNPACKED_BYTES
+            && let Some(oldest) = self.unpacked.pop_front()
+        {
+            self.bytes -= oldest.bytes.len();
+        }
+        let payload = self.payloads.in_frame(&frame, row);
+        self.unpacked.push_back(frame);
+        payload
+    }
+}
+
 /// A frame, unpacked.
 struct Frame {
     number: usize,
@@ -139,6 +172,15 @@ impl Payloads {
         Ok(())
     }
 
+    /// Reads payloads of many rows.
+    pub(crate) fn frames(&self) -> Frames<'_> {
+        Frames {
+            payloads: self,
+            unpacked: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
     fn frame_of(&self, row: u32) -> Result<usize, PartError> {
         if row >= self.rows {
             return Err(DAMAGED);
@@ -153,10 +195,9 @@ impl Payloads {
             let offset = self.table.u64(OFFSETS, at).ok_or(DAMAGED)?;
             usize::try_from(offset).map_err(|_| DAMAGED)
         };
-        let packed = self
-            .frames
-            .get(offset(number)?..offset(number + 1)?)
-            .ok_or(DAMAGED)?;
+        let range = offset(number)?..offset(number + 1)?;
+        let packed = self.frames.get(range.clone()).ok_or(DAMAGED)?;
+        self.frames.ask(range);
         let first_row = self.table.u32(FIRST_ROWS, number).ok_or(DAMAGED)?;
         let next_row = self.table.u32(FIRST_ROWS, number + 1).unwrap_or(self.rows);
         let last = next_row.checked_sub(1).ok_or(DAMAGED)?;

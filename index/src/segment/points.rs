@@ -6,8 +6,11 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    SectionBytes, SectionName, SegmentFile, SegmentId, field::FieldIndex, ids::Ids,
-    payloads::Payloads, sparse::SparsePart,
+    SectionBytes, SectionName, SegmentFile, SegmentId,
+    field::FieldIndex,
+    ids::Ids,
+    payloads::{Frames, Payloads},
+    sparse::SparsePart,
 };
 use crate::{
     filter::{Condition, Scalar},
@@ -124,6 +127,11 @@ impl SegmentPart {
             .verify()
             .map_err(|_| PartError::Damaged("a section has another hash"))?;
         self.ids.check()
+    }
+
+    /// Payloads of many rows.
+    pub(crate) fn payload_frames(&self) -> Frames<'_> {
+        self.payloads.frames()
     }
 
     /// The stored form of a dense vector.
@@ -255,6 +263,7 @@ impl Part for SegmentPart {
             ));
         }
         let hits = part.search(query.query, &query.search(k, allowed));
+        self.ids.ask(hits.iter().map(|hit| hit.row.0));
         Ok(hits.into_iter().map(|hit| (hit.row.0, hit.score)).collect())
     }
 

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::rows::{Row, RowSet};
 
+/// Of how many rows that are to be followed a search asks for the links at a time, where these may be on a disk.
+const AHEAD: usize = 4;
+
 /// Layer 0 of a graph, or an upper one whose rows are all that there are.
 pub(crate) trait Links {
     /// Appends the links of a row to `out`; they may be anything.
@@ -16,18 +19,14 @@ pub(crate) trait Links {
 
     /// Asks for the links of a row that is likely to be next.
     fn prefetch(&self, kernel: Kernel, row: u32);
-}
 
-impl Links for Records<'_> {
-    #[inline]
-    fn links(&self, row: u32, out: &mut Vec<u32>) {
-        out.extend(Records::links(self, row));
+    /// Asks for the records of rows, all of which are next, if they may be on a disk; says whether some were not asked for before.
+    fn ask(&self, _rows: &[u32]) -> bool {
+        false
     }
 
-    #[inline]
-    fn prefetch(&self, kernel: Kernel, row: u32) {
-        kernel.prefetch(&self.record(row)[self.layout().code_bytes..]);
-    }
+    /// Asks for the records of what a row links to, which are likely to be next.
+    fn ask_linked(&self, _row: u32) {}
 }
 
 /// What a search needs beside its result; kept from search to search.
@@ -93,6 +92,7 @@ impl<G: Links> Beam<'_, G> {
         } = scratch;
         while let Some(entry) = pool.follow() {
             self.gather(entry.row(), visited, fresh);
+            self.ask(pool, fresh);
             if let Some(next) = pool.peek() {
                 self.graph.prefetch(self.kernel, next.row());
             }
@@ -136,6 +136,7 @@ impl<G: Links> Beam<'_, G> {
                 return false;
             }
             self.gather(entry.row(), visited, fresh);
+            self.ask(pool, fresh);
             if let Some(next) = pool.peek() {
                 self.graph.prefetch(self.kernel, next.row());
             }
@@ -164,9 +165,21 @@ impl<G: Links> Beam<'_, G> {
         let Scratch {
             pool, fresh, keys, ..
         } = scratch;
+        self.graph.ask(fresh);
         self.kernel.keys(&self.records, &self.query, fresh, keys);
         for (row, key) in fresh.iter().zip(&*keys) {
             pool.offer(Entry::new(*key, *row));
+        }
+    }
+
+    /// Asks for rows that are next. If one of them was not asked for before, the search is on a part of a file that is not in
+    /// memory: then also for those that come soon, so that it waits a few times for many rows, not many times for few.
+    #[inline]
+    fn ask(&self, pool: &Pool, fresh: &[u32]) {
+        if self.graph.ask(fresh) {
+            for entry in pool.to_follow().take(AHEAD) {
+                self.graph.ask_linked(entry.row());
+            }
         }
     }
 

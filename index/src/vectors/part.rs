@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use super::{
     CODES, LAYERS, PARAMS, VECTORS,
-    beam::{Beam, Scratch},
+    beam::{Beam, Links, Scratch},
     check::CheckVectorsError,
     head::Head,
     kernel::{CodeQuery, Kernel},
@@ -24,8 +24,11 @@ use crate::{
 };
 
 /// For each row that it keeps in sight, a search along links costs as much as a scan of so many rows: it computes about
-/// twelve keys, and each waits for memory where a scan does not (measured: 4 to 6 times as long).
-pub(super) const ROWS_PER_BREADTH: usize = 50;
+/// twelve keys, and each waits for memory where a scan does not. Measured (docs/benchmarks.md): 22 rows with AVX2, 50 with AVX-512.
+pub(super) const ROWS_PER_BREADTH: usize = 32;
+
+/// The same where a filter is: such a search keeps twice as many in sight, and a scan goes from row to row.
+const ROWS_PER_BREADTH_FILTERED: usize = 50;
 
 thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
@@ -59,6 +62,12 @@ pub struct VectorPart {
     layers: Option<SectionBytes>,
 }
 
+/// Links in records, which may be on a disk.
+struct StoredLinks<'a> {
+    part: &'a VectorPart,
+    records: Records<'a>,
+}
+
 impl VectorPart {
     /// Opens field `field`.
     ///
@@ -72,7 +81,9 @@ impl VectorPart {
                 .ok_or(OpenVectorsError::Missing { kind, field })
         };
         let damaged = |kind, why| OpenVectorsError::Damaged { kind, field, why };
-        let head = Head::parse(&section(PARAMS)?).map_err(|why| damaged(PARAMS, why))?;
+        let params = section(PARAMS)?;
+        params.ask(0..params.len());
+        let head = Head::parse(&params).map_err(|why| damaged(PARAMS, why))?;
         let params = head.coder.params();
         let layout = Layout::new(params.dim.get(), head.links as usize)
             .ok_or(damaged(PARAMS, "too many links"))?;
@@ -155,8 +166,11 @@ impl VectorPart {
     /// How many rows a scan looks at in the time of a search along links, when so many rows may be found.
     fn rows_worth(&self, search: &Search<'_>, matches: usize) -> usize {
         let all = self.head.present as usize;
-        let breadth = breadth(search);
-        (ROWS_PER_BREADTH * breadth).saturating_mul(all) / matches.max(1)
+        let rows = match search.filter {
+            None => ROWS_PER_BREADTH,
+            Some(_) => ROWS_PER_BREADTH_FILTERED,
+        };
+        (rows * breadth(search)).saturating_mul(all) / matches.max(1)
     }
 
     /// The nearest rows, nearest first; equally near ones by row. Finds `k` whenever so many may be found and are within
@@ -209,10 +223,14 @@ impl VectorPart {
     ) -> bool {
         let kernel = query.kernel();
         let records = self.records();
+        let links = StoredLinks {
+            part: self,
+            records,
+        };
         let beam = Beam {
             kernel,
             records,
-            graph: &records,
+            graph: &links,
             query: *code,
         };
         let start = self.descend(kernel, code, &mut memory.scratch);
@@ -239,7 +257,10 @@ impl VectorPart {
         let (Some(layers), Some(points)) = (&self.layers, self.head.layers.first()) else {
             return entry;
         };
-        let (rows, links) = layers.split_at(4 * *points as usize);
+        let asked = |bytes| layers.ask(bytes);
+        let start_of_links = 4 * *points as usize;
+        asked(0..start_of_links);
+        let (rows, links) = layers.split_at(start_of_links);
         let (rows, links) = (rows.as_chunks::<4>().0, links.as_chunks::<4>().0);
         let room = self.head.links as usize / 2;
         let records = self.records();
@@ -256,11 +277,17 @@ impl VectorPart {
             end = start;
             loop {
                 slots.clear();
-                let linked = &layer[near.1 as usize * room..][..room];
+                let first = near.1 as usize * room;
+                asked(
+                    start_of_links + 4 * (start + first)
+                        ..start_of_links + 4 * (start + first + room),
+                );
+                let linked = &layer[first..][..room];
                 let linked = linked.iter().map(|slot| u32::from_le_bytes(*slot));
                 slots.extend(linked.take_while(|slot| slot < count));
                 fresh.clear();
                 fresh.extend(slots.iter().map(|slot| row_of(*slot)));
+                self.ask_codes(fresh);
                 kernel.keys(&records, code, fresh, keys);
                 let before = near;
                 for (slot, key) in slots.iter().zip(&*keys) {
@@ -299,6 +326,22 @@ impl VectorPart {
         made.code(0) == records.code(row.0) && made.head(0) == records.head(row.0)
     }
 
+    /// Windows of its file that were asked for.
+    #[cfg(test)]
+    pub(crate) fn windows_asked(&self) -> usize {
+        self.codes.windows_asked()
+    }
+
+    /// Asks for records; says whether some were not asked for before.
+    #[inline]
+    fn ask_codes(&self, rows: &[u32]) -> bool {
+        let stride = self.layout.stride;
+        rows.iter().fold(false, |first, row| {
+            let start = *row as usize * stride;
+            self.codes.ask(start..start + stride) | first
+        })
+    }
+
     fn records(&self) -> Records<'_> {
         Records::new(&self.codes, self.layout).expect("whole records: checked when opened")
     }
@@ -309,9 +352,43 @@ fn breadth(search: &Search<'_>) -> usize {
     search.breadth.clamp(search.k, BREADTH_MAX.max(search.k))
 }
 
+impl Links for StoredLinks<'_> {
+    #[inline]
+    fn links(&self, row: u32, out: &mut Vec<u32>) {
+        out.extend(self.records.links(row));
+    }
+
+    #[inline]
+    fn prefetch(&self, kernel: Kernel, row: u32) {
+        kernel.prefetch(&self.records.record(row)[self.records.layout().code_bytes..]);
+    }
+
+    #[inline]
+    fn ask(&self, rows: &[u32]) -> bool {
+        self.part.ask_codes(rows)
+    }
+
+    fn ask_linked(&self, row: u32) {
+        let rows = self.records.len();
+        for link in self
+            .records
+            .links(row)
+            .filter(|link| (*link as usize) < rows)
+        {
+            self.part.ask_codes(&[link]);
+        }
+    }
+}
+
 impl Stored for VectorPart {
     fn rows(&self) -> u32 {
         self.head.rows
+    }
+
+    fn ask(&self, row: Row) {
+        let bytes = self.params().row_bytes();
+        let start = row.index() * bytes;
+        self.vectors.ask(start..start + bytes);
     }
 
     #[inline]

@@ -92,8 +92,14 @@ impl Pool {
     /// The entry that [`Pool::follow`] would give now, were nothing offered in between.
     #[inline]
     pub(crate) fn peek(&self) -> Option<Entry> {
-        let rest = self.entries.get(self.next..)?;
-        rest.iter().find(|entry| entry.0 & FOLLOWED == 0).copied()
+        self.to_follow().next()
+    }
+
+    /// The entries whose links were not followed yet, nearest first.
+    #[inline]
+    pub(crate) fn to_follow(&self) -> impl Iterator<Item = Entry> + '_ {
+        let rest = self.entries.get(self.next..).unwrap_or_default().iter();
+        rest.filter(|entry| entry.0 & FOLLOWED == 0).copied()
     }
 
     #[inline]

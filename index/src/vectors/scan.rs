@@ -25,6 +25,9 @@ pub(crate) trait Stored {
 
     /// The bytes of a row's vector.
     fn vector(&self, row: Row) -> Option<&[u8]>;
+
+    /// Asks for the vector of a row that is next, if it may be on a disk.
+    fn ask(&self, _row: Row) {}
 }
 
 /// Leaves the rows with the lowest keys in `pool`.
@@ -101,6 +104,9 @@ pub(crate) fn rescore(
 ) -> Vec<Hit> {
     pool.reset(search.k);
     let found = &found[..found.len().min(candidates(search.k))];
+    for entry in found {
+        stored.ask(Row(entry.row()));
+    }
     for entry in found {
         if let Some(bytes) = stored.vector(Row(entry.row())) {
             query.kernel().prefetch(bytes);

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod builders;
+mod order;
 
 /// Uniform numbers from a seed.
 struct Random(u64);
@@ -93,7 +94,8 @@ fn rows(params: &VectorParams, vectors: &[Vec<f32>]) -> Rows {
 
 fn written(params: VectorParams, rows: &Rows, builder: Option<&dyn GraphBuilder>) -> Vec<u8> {
     let mut writer = SegmentWriter::new(Cursor::new(Vec::new())).unwrap();
-    write_vectors(&mut writer, 3, params, rows, builder).unwrap();
+    let linked = builder.and_then(|builder| Linked::build(params, rows, builder).unwrap());
+    write_vectors(&mut writer, 3, params, rows, linked.as_ref()).unwrap();
     writer.finish().unwrap().1.into_inner()
 }
 

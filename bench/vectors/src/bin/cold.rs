@@ -1,6 +1,6 @@
 //! How long it takes from a file that is not in memory to the first result.
 //!
-//! usage: cold make METRIC DIM BASE DIR          a collection of BASE; of 2^17 vectors, or 2^20, all are in one segment with a graph
+//! usage: cold make METRIC DIM BASE DIR          a collection of BASE; of 2^20 vectors all are in one segment with a graph
 //!        cold open DIM QUERIES DIR RUNS         opens it and asks one query, RUNS times cold and RUNS times warm
 //!
 //! Before a cold run the pages of every file of the collection are dropped (fsync, then POSIX_FADV_DONTNEED: nobody has them mapped).
@@ -27,50 +27,50 @@ use rustix::fs::{Advice, fadvise};
 /// Points of an operation.
 const BATCH: usize = 8192;
 
-/// Makes the collection. Graphs are left out until all points are in one segment.
+/// Makes the collection, unless it is there, and then its graph.
 fn make(metric: &str, dim: usize, base: &str, dir: &Path) -> Result<(), Failure> {
-    let base = singles(base)?;
-    let config = CollectionConfig::single(params(metric, dim)?);
-    let unlinked = Box::new(BatchBuilder::default().from_rows(u32::MAX));
-    let collection = Collection::create(dir, config)?.with_builder(unlinked);
-    let budget = Budget {
-        points_max: u64::MAX,
-    };
-    let mut id = 0;
-    let mut batch = |vectors: &[f32]| -> Result<(), Failure> {
-        let points = vectors.chunks_exact(dim).map(|vector| {
-            id += 1;
-            Point {
-                id: PointId::Number(id),
-                vectors: BTreeMap::from([(String::new(), Vector::Dense(vector.to_vec()))]),
-                payload: Payload::empty(),
-            }
-        });
-        collection.apply(Operation::Upsert(points.collect()))?;
-        Ok(())
-    };
-    for vectors in base.chunks(BATCH * dim) {
-        batch(vectors)?;
+    if !dir.exists() {
+        fill(metric, dim, base, dir)?;
     }
-    collection.freeze()?;
-    while collection.maintain(&budget)? != Maintained::Nothing {}
-    let segments = collection.view().segments();
-    println!("{} points in {segments} segments", collection.view().len());
-    drop(collection);
-    drop(base);
     let collection = Collection::open(dir)?.with_builder(Box::new(BatchBuilder::default()));
     // A segment with a dead row is made anew when the collection is compacted.
     collection.apply(Operation::Delete(Selection::Ids(vec![PointId::Number(1)])))?;
     let (start, wall) = (cpu(), Instant::now());
     collection.compact()?;
     println!(
-        "merged with a graph in {:.1} s, {:.1} s of CPU; peak {:.0} MiB; {} segments of {:.1} MB",
+        "merged with a graph in {:.1} s, {:.1} s of CPU; peak {:.0} MiB; {} segments, {:.1} MB",
         wall.elapsed().as_secs_f64(),
         cpu() - start,
         peak_mib().unwrap_or(f64::NAN),
         collection.view().segments(),
         collection.view().bytes() as f64 / 1e6,
     );
+    Ok(())
+}
+
+/// Puts all points into one segment without a graph.
+fn fill(metric: &str, dim: usize, base: &str, dir: &Path) -> Result<(), Failure> {
+    let base = singles(base)?;
+    let config = CollectionConfig::single(params(metric, dim)?);
+    let unlinked = Box::new(BatchBuilder::default().from_rows(u32::MAX));
+    let collection = Collection::create(dir, config)?.with_builder(unlinked);
+    for (vectors, first) in base.chunks(BATCH * dim).zip((1..).step_by(BATCH)) {
+        let points = (first..)
+            .zip(vectors.chunks_exact(dim))
+            .map(|(id, vector)| Point {
+                id: PointId::Number(id),
+                vectors: BTreeMap::from([(String::new(), Vector::Dense(vector.to_vec()))]),
+                payload: Payload::empty(),
+            });
+        collection.apply(Operation::Upsert(points.collect()))?;
+    }
+    collection.freeze()?;
+    let budget = Budget {
+        points_max: u64::MAX,
+    };
+    while collection.maintain(&budget)? != Maintained::Nothing {}
+    let segments = collection.view().segments();
+    println!("{} points in {segments} segments", collection.view().len());
     Ok(())
 }
 
@@ -144,32 +144,39 @@ fn open(dim: usize, queries: &str, dir: &Path, runs: usize) -> Result<(), Failur
         let mut of_segment = Vec::new();
         let mut of_collection = Vec::new();
         for query in &queries {
-            if cold {
-                drop_pages(&files)?;
-            }
-            of_segment.push(timed(
-                || {
-                    Ok(VectorPart::open(
-                        &SegmentFile::map(&File::open(segment)?)?,
-                        0,
-                    )?)
-                },
-                |part| {
-                    let query = Query::new(part.params(), query)?;
-                    Ok(part.search(&query, &Search::nearest(10)).len())
-                },
-            )?);
-            if cold {
-                drop_pages(&files)?;
-            }
-            of_collection.push(timed(
-                || Ok(Collection::open(dir)?),
-                |collection| {
-                    let request = SearchRequest::nearest(query.to_vec(), 10);
-                    let mut report = Report::default();
-                    Ok(collection.view().search(&request, &mut report)?.len())
-                },
-            )?);
+            let segment = || {
+                timed(
+                    || {
+                        Ok(VectorPart::open(
+                            &SegmentFile::map(&File::open(segment)?)?,
+                            0,
+                        )?)
+                    },
+                    |part| {
+                        let query = Query::new(part.params(), query)?;
+                        Ok(part.search(&query, &Search::nearest(10)).len())
+                    },
+                )
+            };
+            let collection = || {
+                timed(
+                    || Ok(Collection::open(dir)?),
+                    |collection| {
+                        let request = SearchRequest::nearest(query.to_vec(), 10);
+                        let mut report = Report::default();
+                        Ok(collection.view().search(&request, &mut report)?.len())
+                    },
+                )
+            };
+            // What is warm was read once before.
+            let ready = || match cold {
+                true => drop_pages(&files),
+                false => collection().map(drop),
+            };
+            ready()?;
+            of_segment.push(segment()?);
+            ready()?;
+            of_collection.push(collection()?);
         }
         let how = if cold { "cold" } else { "warm" };
         show(&format!("segment, {how}"), of_segment);

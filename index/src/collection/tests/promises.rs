@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SEALED_PARTS_MAX},
-    vectors::{BatchBuilder, HnswRsBuilder},
+    vectors::HnswRsBuilder,
     view::{FacetRequest, QueryError},
 };
 
