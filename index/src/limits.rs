@@ -75,6 +75,10 @@ pub const LOG_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Points of the live part, dead ones too; the write that fills it seals it. It is searched exactly.
 pub const LIVE_POINTS_MAX: u32 = 16_384;
 
+/// Points of segments without a graph, which a search looks at one by one; where there are more, they become one segment
+/// that has one.
+pub const SCANNED_POINTS_MAX: u64 = 16_384;
+
 /// Bytes of vectors and payloads of the live part: 64 MiB.
 pub const LIVE_BYTES_MAX: usize = 64 << 20;
 

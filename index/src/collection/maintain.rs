@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     disk::{FileWriter, remove_if_there, replace},
-    limits::{MERGE_SEGMENTS, SEGMENTS_MAX},
+    limits::{MERGE_SEGMENTS, SCANNED_POINTS_MAX, SEGMENTS_MAX},
     log::LogFile,
     part::Part,
     schema::CollectionConfig,
@@ -258,8 +258,8 @@ impl Collection {
         }
     }
 
-    /// Which segments to merge: one with many dead rows or without an index that it should have, or several of one
-    /// size.
+    /// Which segments to merge: one with many dead rows or without an index that it should have, those without a graph once they
+    /// have many points, or several of one size.
     fn choose(&self, budget: &Budget) -> Vec<u64> {
         let writer = self.writer();
         let state = self.state();
@@ -274,6 +274,9 @@ impl Collection {
             let alive = rows - dead;
             let size = (alive / SMALL_POINTS).max(1).ilog(SIZE_STEP);
             sizes.entry(size).or_default().push((alive, segment.number));
+        }
+        if let Some(scanned) = self.scanned(&state, budget) {
+            return scanned;
         }
         let many = state.segments.len() >= SEGMENTS_MAX / 2;
         for mut same in sizes.into_values() {
@@ -292,6 +295,27 @@ impl Collection {
             }
         }
         Vec::new()
+    }
+
+    /// The segments in which searches look at all vectors of a name, if there are many of these and they would get a graph
+    /// together.
+    fn scanned(&self, state: &State, budget: &Budget) -> Option<Vec<u64>> {
+        // A quarter of them may be dead.
+        let rows_min = u64::from(self.builder.rows_min());
+        let enough = |vectors: u64| vectors > SCANNED_POINTS_MAX && vectors / 4 * 3 > rows_min;
+        state.config.vectors.keys().find_map(|name| {
+            let (mut points, mut vectors, mut found) = (0, 0, Vec::new());
+            for segment in &state.segments {
+                let part = &segment.part;
+                let scanned = part.scanned(name);
+                if scanned > 0 && points + u64::from(part.rows()) <= budget.points_max {
+                    points += u64::from(part.rows());
+                    vectors += scanned;
+                    found.push(segment.number);
+                }
+            }
+            enough(vectors).then_some(found)
+        })
     }
 
     /// Makes one segment of several, without the rows that are dead at the floor.

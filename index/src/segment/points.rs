@@ -172,6 +172,12 @@ impl SegmentPart {
         sections.map(|info| (info.name, info.hash))
     }
 
+    /// How many vectors of a name a search looks at one by one, since no graph links them.
+    pub(crate) fn scanned(&self, name: &str) -> u64 {
+        let part = self.dense.get(name).filter(|part| !part.has_graph());
+        part.map_or(0, |part| u64::from(part.vectors()))
+    }
+
     /// How many rows have a dense vector, whatever its name, that a graph links.
     pub(crate) fn vectors(&self) -> u64 {
         self.dense

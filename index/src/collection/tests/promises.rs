@@ -7,7 +7,7 @@ use std::{
 
 use super::*;
 use crate::{
-    limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SEALED_PARTS_MAX},
+    limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SCANNED_POINTS_MAX, SEALED_PARTS_MAX},
     vectors::HnswRsBuilder,
     view::{FacetRequest, QueryError},
 };
@@ -473,4 +473,45 @@ fn a_new_point_is_found_whatever_was_deleted_and_searched_before() {
     assert_eq!(found(), [2.into()]);
     collection.apply(upsert(3, &vector, &json!({}))).unwrap();
     assert_eq!(found(), [2.into(), 3.into()]);
+}
+
+#[test]
+fn many_points_get_a_graph_without_waiting_for_more() {
+    let disk = SimDisk::new(31);
+    let collection = create(&disk);
+    let mut random = Random(31);
+    let mut fill = |ids: std::ops::Range<u64>| {
+        let points = ids.map(|id| Point {
+            id: id.into(),
+            vectors: [(
+                "image".to_owned(),
+                Vector::Dense((0..3).map(|_| random.single()).collect()),
+            )]
+            .into(),
+            payload: Payload::empty(),
+        });
+        collection
+            .apply(Operation::Upsert(points.collect()))
+            .unwrap();
+        collection.freeze().unwrap();
+        while collection.maintain(&Budget::default()).unwrap() != Maintained::Nothing {}
+    };
+    let scanned = || {
+        let segments = &collection.state().segments;
+        segments
+            .iter()
+            .map(|segment| segment.part.scanned("image"))
+            .collect::<Vec<_>>()
+    };
+    fill(0..SCANNED_POINTS_MAX / 2);
+    fill(SCANNED_POINTS_MAX / 2..SCANNED_POINTS_MAX);
+    assert_eq!(
+        scanned(),
+        [SCANNED_POINTS_MAX / 2; 2],
+        "as fast as a graph, and not built again for each more"
+    );
+    fill(SCANNED_POINTS_MAX..SCANNED_POINTS_MAX + 1);
+    assert_eq!(scanned(), [0], "one segment, with a graph");
+    fill(SCANNED_POINTS_MAX + 1..SCANNED_POINTS_MAX + 2);
+    assert_eq!(scanned(), [0, 1]);
 }
