@@ -690,14 +690,14 @@ impl RefSource for StoreDoors {
         let repository = record::repository(&self.store, publisher, model)?;
         let mut peers: HashMap<[u8; 32], PeerAddr> = HashMap::new();
         let mut file = |digest: Digest| {
-            if let Some((_, version)) = record::file(&self.store, &repository, digest) {
+            // A file that is being brought is recorded first, and not being brought any more after: who looks the other way
+            // round may find neither, and sends the asker to the hub.
+            let Some(spool) = self.origins.spool(publisher, model, digest) else {
+                let kept = record::file(&self.store, &repository, digest);
                 return OriginFile {
-                    version: Some(version),
+                    version: kept.map(|(_, version)| version),
                     ..OriginFile::default()
                 };
-            }
-            let Some(spool) = self.origins.spool(publisher, model, digest) else {
-                return OriginFile::default();
             };
             let stage = spool.asked_by(asker.clone());
             let others = spool.interested().into_iter();
