@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Segments of vectors by themselves: from how many vectors on a graph pays, and how fast one that is not in memory answers.
+"""Segments of vectors by themselves: from how many vectors on a graph pays, what sketches are worth, and how fast one that is not in memory answers.
 
     python3 -m venv .cache/vectors && .cache/vectors/bin/pip install numpy
     cargo build --release --locked --manifest-path bench/vectors/Cargo.toml
     .cache/vectors/bin/python bench/segments.py graph-from --data FILE.safetensors
     .cache/vectors/bin/python bench/segments.py graph-from --synthetic 130000
+    .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors
     .cache/vectors/bin/python bench/segments.py cold --synthetic 131072 [--runs 20]
 
 Data are those of bench/vectors.py. Work folder: LODE_BENCH_DIR or a temporary one; `cold` wants a disk, not a memory file system.
@@ -16,25 +17,34 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from vectors import RUNNER, synthetic, tensors
+
+
+def uniform(rows):
+    """Vectors without any structure, and 500 queries."""
+    numbers = np.random.default_rng(1).standard_normal((rows + 500, 128), dtype=np.float32)
+    return np.ascontiguousarray(numbers[:-500]), np.ascontiguousarray(numbers[-500:])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("graph-from", "cold"))
+    parser.add_argument("what", choices=("graph-from", "sketch", "cold"))
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data")
     source.add_argument("--synthetic", type=int)
+    source.add_argument("--uniform", type=int)
     parser.add_argument("--runs", type=int, default=20)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lode-segments-", dir=os.environ.get("LODE_BENCH_DIR")))
     try:
-        base, queries = tensors(args.data) if args.data else synthetic(args.synthetic)
+        base, queries = tensors(args.data) if args.data else uniform(args.uniform) if args.uniform else synthetic(args.synthetic)
         metric, dim = "ip" if args.data else "l2", str(base.shape[1])
         base.tofile(folder / "base"), queries.tofile(folder / "queries")
         base, queries = folder / "base", folder / "queries"
         program = RUNNER.with_name(args.what)
-        if args.what == "graph-from":
+        if args.what != "cold":
             subprocess.run(["taskset", "-c", "1", program, metric, dim, base, queries, folder / "segment"], check=True)
             return
         collection = folder / "collection"

@@ -21,6 +21,12 @@ pub const LAYERS_MAX: usize = 16;
 /// Fewest vectors that get a graph: for fewer, looking at all codes is as fast (docs/benchmarks.md).
 pub const GRAPH_ROWS_MIN: u32 = 2_048;
 
+/// Fewest components of vectors that get sketches.
+pub const SKETCH_DIM_MIN: usize = 128;
+
+/// Fewest vectors that get sketches.
+pub const SKETCH_VECTORS_MIN: u32 = 1024;
+
 /// Most rows that a search along links keeps in sight, unless more are wanted.
 pub const BREADTH_MAX: usize = 65_536;
 

@@ -77,6 +77,15 @@ impl RowSet {
             .is_some_and(|word| word >> (row.0 % 64) & 1 == 1)
     }
 
+    /// Which of the 32 rows from `32 * block` on are members, one bit each.
+    #[inline]
+    pub(crate) fn bits(&self, block: u32) -> u32 {
+        let word = self.words.get(block as usize / 2).copied().unwrap_or(0);
+        #[allow(clippy::cast_possible_truncation)] // one half
+        let half = (word >> (block % 2 * 32)) as u32;
+        half
+    }
+
     /// How many members it has.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -107,6 +116,10 @@ mod tests {
         let members: Vec<_> = set.iter().map(|row| row.0).collect();
         assert_eq!(members, [0, 1, 63, 64, 129]);
         assert_eq!(set.count(), 5);
+        assert_eq!(
+            (0..6).map(|block| set.bits(block)).collect::<Vec<_>>(),
+            [3, 1 << 31, 1, 0, 2, 0]
+        );
         assert!(set.contains(Row(129)) && !set.contains(Row(130)) && !set.contains(Row(u32::MAX)));
     }
 

@@ -23,9 +23,12 @@ mod part;
 mod pool;
 mod query;
 mod records;
+mod rotation;
 mod scan;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod sketch;
+mod sketched;
 mod stored;
 mod write;
 
@@ -51,6 +54,9 @@ const CODES: &str = "vec-codes";
 
 /// Kind of the section with the upper layers of a field's graph.
 const LAYERS: &str = "vec-layers";
+
+/// Kind of the section with the sketches of a field.
+const SKETCH: &str = "vec-sketch";
 
 #[cfg(test)]
 mod tests;

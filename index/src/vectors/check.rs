@@ -2,7 +2,7 @@
 
 use super::{
     VectorPart,
-    part::ROWS_PER_BREADTH,
+    part::Plan,
     query::{Query, Search},
     scan::Stored,
     stored,
@@ -40,6 +40,9 @@ impl VectorPart {
         let mut vector = Vec::new();
         for row in (0..self.rows()).map(Row) {
             self.check_links(row)?;
+            if !self.sketch_fits(row) {
+                return Err(CheckVectorsError::Sketch { row });
+            }
             let Some(bytes) = Stored::vector(self, row) else {
                 continue;
             };
@@ -75,9 +78,11 @@ impl VectorPart {
         }
         let step = (self.rows() / PROBES).max(1);
         let rows = (0..self.rows()).step_by(step as usize).map(Row);
-        // As wide as a search may be that still goes along links.
-        let widest = (self.vectors() as usize / ROWS_PER_BREADTH).saturating_sub(1);
-        let breadth = Search::nearest(PROBE_K).breadth.min(widest);
+        let search = Search::nearest(PROBE_K.min(self.rows() as usize));
+        let exact = Search {
+            exact: true,
+            ..search
+        };
         let (mut found, mut wanted) = (0u32, 0u32);
         let mut vector = Vec::new();
         for row in rows {
@@ -88,15 +93,7 @@ impl VectorPart {
             let Ok(query) = Query::new(self.params(), &vector) else {
                 continue;
             };
-            let search = Search {
-                breadth,
-                ..Search::nearest(PROBE_K)
-            };
-            let exact = Search {
-                exact: true,
-                ..search
-            };
-            let hits = self.search(&query, &search);
+            let hits = self.search_as(&query, &search, Plan::Graph);
             for right in self.search(&query, &exact) {
                 wanted += 1;
                 // Rows that are as near as one that is wanted are as good.
@@ -130,6 +127,12 @@ pub enum CheckVectorsError {
     #[error("the code of row {} is not that of its vector", row.0)]
     Code {
         /// Whose code.
+        row: Row,
+    },
+    /// Sketches that are not those of stored vectors.
+    #[error("the sketches from row {} on are not those of their vectors", row.0)]
+    Sketch {
+        /// The first of the 32 rows of which one is wrong.
         row: Row,
     },
     /// A link to nowhere.

@@ -120,8 +120,8 @@ impl Coder {
         };
         let mut vector = Vec::with_capacity(self.centre.len());
         stored::decode(self.params.dtype, bytes, &mut vector);
-        normalise_u8(&self.params, &mut vector);
-        let head = self.code(&mut vector, &mut record[..layout.code_bytes]);
+        self.centred(&mut vector);
+        let head = self.code(&vector, &mut record[..layout.code_bytes]);
         put_head(record, layout, head);
     }
 
@@ -129,8 +129,8 @@ impl Coder {
     pub(crate) fn query(&self, vector: &[f32], layout: Layout) -> CodedQuery {
         let mut code = vec![0; layout.code_bytes];
         let mut vector = vector.to_vec();
-        normalise_u8(&self.params, &mut vector);
-        let head = self.code(&mut vector, &mut code);
+        self.centred(&mut vector);
+        let head = self.code(&vector, &mut code);
         CodedQuery {
             head,
             code,
@@ -138,11 +138,16 @@ impl Coder {
         }
     }
 
-    /// Writes the code of a vector, which is overwritten.
-    fn code(&self, vector: &mut [f32], code: &mut [u8]) -> Head {
+    /// Takes the centre off the components of a stored vector or of a query.
+    pub(crate) fn centred(&self, vector: &mut Vec<f32>) {
+        normalise_u8(&self.params, vector);
         for (x, centre) in vector.iter_mut().zip(&self.centre) {
             *x -= centre;
         }
+    }
+
+    /// Writes the code of what [`Coder::centred`] gave.
+    fn code(&self, vector: &[f32], code: &mut [u8]) -> Head {
         let scale = if self.params.metric == Metric::Manhattan {
             self.scale
         } else {

@@ -5,7 +5,11 @@
 //! bits: graphs are the same on every machine. Scores of stored vectors are sums of singles, whose order
 //! differs between twins.
 
-use super::{half, records::Head, records::Records};
+use super::{
+    half,
+    records::{Head, Records},
+    sketch::{SketchQuery, Sketches, floors as floors_of},
+};
 use crate::params::Dtype;
 
 #[cfg(target_arch = "x86_64")]
@@ -125,6 +129,32 @@ impl Kernel {
                 };
                 key(records.head(*row), query.factor, sum)
             })),
+        }
+    }
+
+    /// Appends the floors of the keys of the rows of `blocks`: see [`super::sketch`].
+    ///
+    /// # Panics
+    ///
+    /// A block beyond the sketches, and a query of another length.
+    #[inline]
+    pub(crate) fn floors(
+        self,
+        sketches: &Sketches<'_>,
+        query: &SketchQuery,
+        blocks: &[u32],
+        floors: &mut Vec<f32>,
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => avx512.avx2().floors(sketches, query, blocks, floors),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.floors(sketches, query, blocks, floors),
+            Self::Scalar => {
+                for block in blocks {
+                    floors.extend(floors_of(&sketches.block(*block), query));
+                }
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! Opening checks lengths and parameters. Rows out of links are compared with the number of rows whenever one is
 //! followed, so a segment from elsewhere can make a search wrong, but not read what is not its own.
 
+mod sketch;
+
 use std::cell::RefCell;
 
 use super::{
@@ -15,6 +17,7 @@ use super::{
     query::{Hit, Query, Search},
     records::{Layout, Records},
     scan::{self, Stored},
+    sketched::SketchScratch,
 };
 use crate::{
     limits::BREADTH_MAX,
@@ -25,7 +28,7 @@ use crate::{
 
 /// For each row that it keeps in sight, a search along links costs as much as a scan of so many rows: it computes about
 /// twelve keys, and each waits for memory where a scan does not. Measured (docs/benchmarks.md): 22 rows with AVX2, 50 with AVX-512.
-pub(super) const ROWS_PER_BREADTH: usize = 32;
+const ROWS_PER_BREADTH: usize = 32;
 
 /// The same where a filter is: such a search keeps twice as many in sight, and a scan goes from row to row.
 const ROWS_PER_BREADTH_FILTERED: usize = 50;
@@ -39,6 +42,7 @@ thread_local! {
 struct Memory {
     scratch: Scratch,
     found: Pool,
+    sketch: SketchScratch,
 }
 
 /// How a search goes.
@@ -48,6 +52,8 @@ pub enum Plan {
     Exact,
     /// Every code that may be found, then the best as they are stored.
     Scan,
+    /// Every sketch that may be found, the codes of those that may be near, then the best as they are stored.
+    Sketch,
     /// Along the links of the graph, then the best as they are stored.
     Graph,
 }
@@ -60,6 +66,7 @@ pub struct VectorPart {
     codes: SectionBytes,
     vectors: SectionBytes,
     layers: Option<SectionBytes>,
+    sketch: Option<SectionBytes>,
 }
 
 /// Links in records, which may be on a disk.
@@ -108,12 +115,14 @@ impl VectorPart {
             }
             Some(layers)
         };
+        let sketch = sketch::section(segment, field, &head)?;
         Ok(Self {
             head,
             layout,
             codes,
             vectors,
             layers,
+            sketch,
         })
     }
 
@@ -154,12 +163,12 @@ impl VectorPart {
         if search.exact {
             return Plan::Exact;
         }
-        let all = self.head.present as usize;
-        let matches = search.filter.map_or(all, RowSet::count).min(all);
-        if self.has_graph() && matches > self.rows_worth(search, matches) {
+        let matches = self.matches(search);
+        let (scan, cost) = self.scan_plan(matches);
+        if self.has_graph() && cost > self.rows_worth(search, matches) {
             Plan::Graph
         } else {
-            Plan::Scan
+            scan
         }
     }
 
@@ -189,28 +198,29 @@ impl VectorPart {
         if search.k == 0 {
             return Vec::new();
         }
-        let plan = self.plan(search);
+        self.search_as(query, search, self.plan(search))
+    }
+
+    /// As [`VectorPart::search`], in a way that is given, for 1 to as many rows as there are.
+    pub(super) fn search_as(&self, query: &Query, search: &Search<'_>, plan: Plan) -> Vec<Hit> {
         MEMORY.with_borrow_mut(|memory| {
             if plan == Plan::Exact {
                 return scan::exact(self, query, search, &mut memory.found);
             }
             let coded = self.head.coder.query(query.vector(), self.layout);
             let code = coded.as_query();
-            if plan == Plan::Scan || !self.along_links(query, &code, search, memory) {
-                let room = scan::candidates(search.k);
-                memory.found.reset(room);
-                let records = self.records();
-                scan::codes(
-                    query.kernel(),
-                    &records,
-                    &code,
-                    search.filter,
-                    &mut memory.found,
-                );
+            if plan != Plan::Graph || !self.along_links(query, &code, search, memory) {
+                self.scan(query, code, search, memory);
             }
-            let Memory { scratch, found } = memory;
+            let Memory { scratch, found, .. } = memory;
             scan::rescore(self, query, search, found.entries(), &mut scratch.pool)
         })
+    }
+
+    /// How many rows may be found.
+    fn matches(&self, search: &Search<'_>) -> usize {
+        let all = self.head.present as usize;
+        search.filter.map_or(all, RowSet::count).min(all)
     }
 
     /// Searches the graph, and leaves what is near in `memory.found`. Gives up where a scan is sure to be better.
@@ -236,7 +246,7 @@ impl VectorPart {
         let start = self.descend(kernel, code, &mut memory.scratch);
         let starts = [start, self.head.entry];
         let breadth = breadth(search);
-        let Memory { scratch, found } = memory;
+        let Memory { scratch, found, .. } = memory;
         let Some(filter) = search.filter else {
             beam.run(&starts, breadth, scratch);
             std::mem::swap(found, &mut scratch.pool);

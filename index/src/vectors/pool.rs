@@ -61,6 +61,18 @@ impl Pool {
         }
     }
 
+    /// The key above which nothing comes in.
+    #[inline]
+    pub(crate) fn bound_key(&self) -> f32 {
+        if self.entries.len() < self.room {
+            f32::INFINITY
+        } else {
+            self.entries
+                .last()
+                .map_or(f32::NEG_INFINITY, |last| last.key())
+        }
+    }
+
     /// Takes an entry that is not in the pool, if it is near enough.
     #[inline]
     pub(crate) fn offer(&mut self, entry: Entry) {

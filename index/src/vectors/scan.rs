@@ -1,5 +1,5 @@
 //! Searches that look at every row: of codes, whose best are then scored by the stored vectors, or of the stored vectors
-//! themselves.
+//! themselves. Where there are sketches, they choose the codes that are looked at ([`super::sketched`]).
 
 use super::{
     kernel::{CodeQuery, Kernel},

@@ -10,12 +10,13 @@ mod avx512;
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512i, _MM_HINT_T0, _mm_loadl_epi64, _mm_loadu_si128, _mm_prefetch,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm512_loadu_si512,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps, _mm512_loadu_si512,
 };
 
 use super::{
     kernel::{CodeQuery, Sum},
     records::{LINE_BYTES, Records},
+    sketch::{SketchQuery, Sketches},
 };
 use crate::params::Dtype;
 
@@ -63,6 +64,19 @@ impl Avx2 {
     ) {
         // SAFETY: a value of this type exists only where `detect` found the features.
         unsafe { avx2::differences(records, query, rows, keys) }
+    }
+
+    /// Appends the floors of the keys of the rows of `blocks`.
+    #[inline]
+    pub(crate) fn floors(
+        self,
+        sketches: &Sketches<'_>,
+        query: &SketchQuery,
+        blocks: &[u32],
+        floors: &mut Vec<f32>,
+    ) {
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe { avx2::floors(sketches, query, blocks, floors) }
     }
 
     /// The sum over a query and a stored vector of as many components.
@@ -163,4 +177,11 @@ fn load_64(bytes: &[u8; 8]) -> __m128i {
 fn load_8_singles(singles: &[f32; 8]) -> __m256 {
     // SAFETY: the array has the 8 singles; the load needs no alignment.
     unsafe { _mm256_loadu_ps(singles.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_8_singles(singles: __m256, out: &mut [f32; 8]) {
+    // SAFETY: the array has room for the 8 singles; the store needs no alignment.
+    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), singles) }
 }

@@ -12,6 +12,7 @@ use crate::{
 
 mod builders;
 mod order;
+mod sketch;
 
 /// Uniform numbers from a seed.
 struct Random(u64);

@@ -5,10 +5,11 @@ use std::io::{self, Seek, Write};
 use rayon::prelude::*;
 
 use super::{
-    CODES, LAYERS, PARAMS, VECTORS,
+    CODES, LAYERS, PARAMS, SKETCH, VECTORS,
     coder::Coder,
     linked::Linked,
     records::{Layout, put_links},
+    sketch::{self, BLOCK, BLOCK_ROWS},
 };
 use crate::{
     limits::SEGMENT_ROWS_MAX,
@@ -69,9 +70,25 @@ pub fn write_vectors<W: Write + Seek>(
     let links = linked.map_or(0, Linked::room);
     let layout = Layout::new(params.dim.get(), links).ok_or(WriteVectorsError::Links { links })?;
     writer.begin(SectionName::new(CODES, field))?;
-    write_records(writer, &coder, source, layout, linked)?;
+    write_each(writer, rows, STEP, layout.stride, |row, record| {
+        coder.encode(source.vector(Row(row)), layout, record);
+        if let Some(linked) = linked {
+            put_links(record, layout, linked.links(row));
+        }
+    })?;
     if let Some(linked) = linked {
         writer.section(SectionName::new(LAYERS, field), &linked.upper_layers())?;
+    }
+    if sketch::pays(params, present) {
+        writer.begin(SectionName::new(SKETCH, field))?;
+        let blocks = rows.div_ceil(BLOCK);
+        let bytes = sketch::block_bytes(params.dim.get());
+        write_each(writer, blocks, STEP / BLOCK_ROWS, bytes, |block, bytes| {
+            sketch::encode(&coder, bytes, |slot| {
+                let row = block * BLOCK + slot;
+                (row < rows).then(|| source.vector(Row(row))).flatten()
+            });
+        })?;
     }
     let head = super::head::Head {
         coder,
@@ -85,27 +102,23 @@ pub fn write_vectors<W: Write + Seek>(
     Ok(())
 }
 
-fn write_records(
+/// Writes `count` times `stride` bytes, which `fill` makes of zeros, `step` of them in parallel.
+fn write_each(
     writer: &mut impl Write,
-    coder: &Coder,
-    source: &dyn VectorSource,
-    layout: Layout,
-    linked: Option<&Linked>,
+    count: u32,
+    step: usize,
+    stride: usize,
+    fill: impl Fn(u32, &mut [u8]) + Sync,
 ) -> io::Result<()> {
-    let rows: Vec<u32> = (0..source.rows()).collect();
-    let mut bytes = vec![0; STEP.min(rows.len()) * layout.stride];
-    for rows in rows.chunks(STEP) {
-        let bytes = &mut bytes[..rows.len() * layout.stride];
+    let all: Vec<u32> = (0..count).collect();
+    let mut bytes = vec![0; step.min(all.len()) * stride];
+    for some in all.chunks(step) {
+        let bytes = &mut bytes[..some.len() * stride];
         bytes.fill(0);
         bytes
-            .par_chunks_exact_mut(layout.stride)
-            .zip(rows)
-            .for_each(|(record, row)| {
-                coder.encode(source.vector(Row(*row)), layout, record);
-                if let Some(linked) = linked {
-                    put_links(record, layout, linked.links(*row));
-                }
-            });
+            .par_chunks_exact_mut(stride)
+            .zip(some)
+            .for_each(|(bytes, one)| fill(*one, bytes));
         writer.write_all(bytes)?;
     }
     Ok(())

@@ -7,8 +7,11 @@ use std::{
 
 use super::*;
 use crate::{
-    limits::{OPERATION_POINTS_MAX, RESULTS_MAX, SCANNED_POINTS_MAX, SEALED_PARTS_MAX},
-    vectors::HnswRsBuilder,
+    limits::{
+        OPERATION_POINTS_MAX, RESULTS_MAX, SCANNED_POINTS_MAX, SEALED_PARTS_MAX, SKETCH_VECTORS_MIN,
+    },
+    segment::{SectionName, SegmentFile},
+    vectors::{HnswRsBuilder, VectorPart},
     view::{FacetRequest, QueryError},
 };
 
@@ -182,6 +185,75 @@ fn after_compaction_no_byte_of_a_deleted_point_is_in_any_file() {
     assert!(!holds(&raw), "the vector as it came");
     assert_eq!(collection.view().len(), 20);
     assert_eq!(reopen(&disk).view().len(), 20);
+}
+
+/// The sketches of each row of every segment: bias, factor and signs, 256 bytes before the columns of 32 rows. Each is that of
+/// the vector that lies there.
+fn sketches_of(disk: &SimDisk) -> Vec<Vec<u8>> {
+    let files = bytes_of(disk).into_iter();
+    let segments = files.filter_map(|(_, bytes)| SegmentFile::from_bytes(bytes).ok());
+    let mut sketches = Vec::new();
+    for segment in segments {
+        VectorPart::open(&segment, 0).unwrap().check().unwrap();
+        let section = segment.section(SectionName::new("vec-sketch", 0));
+        let section = section.expect("enough vectors for sketches");
+        for block in section.chunks_exact(256 + 4 * 128) {
+            for row in 0..32 {
+                let numbers = [4 * row, 128 + 4 * row].map(|at| &block[at..at + 4]);
+                let place = row % 16 * 2 + row / 16;
+                let signs = block[256 + place..].iter().step_by(32);
+                sketches.push(numbers.concat().into_iter().chain(signs.copied()).collect());
+            }
+        }
+    }
+    sketches
+}
+
+#[test]
+fn after_compaction_no_byte_of_a_deleted_vectors_code_or_sketch_is_in_any_file() {
+    let disk = SimDisk::new(1);
+    let params = VectorParams {
+        dim: Dim::new(128).unwrap(),
+        metric: Metric::Dot,
+        dtype: Dtype::F32,
+    };
+    let config = CollectionConfig::single(params);
+    let collection = Collection::create_on(on(&disk), Path::new(DIR), config).unwrap();
+    let mut random = Random(63);
+    let count = u64::from(SKETCH_VECTORS_MIN) + 8;
+    for id in 0..count {
+        let vector: Vec<f32> = (0..128).map(|_| random.single()).collect();
+        collection.apply(upsert(id, &vector, &json!({}))).unwrap();
+    }
+    // No centre is taken off under this metric, so a vector has the same code and sketch in every segment.
+    let vector: Vec<f32> = (0..128).map(|_| 3.0 * random.single()).collect();
+    let max = vector.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let code = vector.iter().map(|x| (x * (127.0 / max)).round_ties_even());
+    #[allow(clippy::cast_possible_truncation)] // at most 127
+    let code: Vec<u8> = code.map(|x| (x as i8).cast_unsigned()).collect();
+    collection.apply(upsert(7, &vector, &json!({}))).unwrap();
+    collection.freeze().unwrap();
+    let holds = || {
+        let mut files = bytes_of(&disk).into_iter();
+        files.any(|(_, bytes)| bytes.windows(16).any(|some| some == &code[..16]))
+    };
+    assert!(holds(), "the scan sees what is there");
+    let before = sketches_of(&disk);
+    collection
+        .apply(Operation::Delete(Selection::id(7)))
+        .unwrap();
+    collection.compact().unwrap();
+    assert!(!holds(), "the code");
+    let after = sketches_of(&disk);
+    let gone: Vec<_> = before.iter().filter(|one| !after.contains(one)).collect();
+    assert_eq!(gone.len(), 1, "that of the deleted vector, and of no other");
+    for (_, bytes) in bytes_of(&disk) {
+        assert!(
+            !bytes.windows(4).any(|some| some == &gone[0][4..8]),
+            "its factor"
+        );
+    }
+    assert_eq!(collection.view().len(), count - 1);
 }
 
 #[test]

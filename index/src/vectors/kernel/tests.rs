@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::vectors::records::{Layout, put_head};
+use crate::vectors::{
+    records::{Layout, put_head},
+    sketch::block_bytes,
+};
 
 /// Records of `dim` components with codes from `byte`, none of which is -128.
 fn records(dim: usize, rows: usize, mut byte: impl FnMut() -> u8) -> (Layout, Vec<u8>) {
@@ -59,12 +62,55 @@ fn keys_agree(dim: usize, seed: u64) {
     }
 }
 
+/// The extremes of tables and signs too, where sums come near to what 8 and 16 bits hold.
+fn floors_agree(dim: usize, seed: u64) {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[5]
+    };
+    let bytes: Vec<u8> = (0..3 * block_bytes(dim)).map(|_| next()).collect();
+    let sketches = Sketches::new(&bytes, dim);
+    let highest = seed.is_multiple_of(4);
+    let query = SketchQuery {
+        tables: (0..sketches.block(0).columns.len())
+            .map(|_| [0, 1].map(|_| [0; 16].map(|_: u8| if highest { 124 } else { next() % 125 })))
+            .collect(),
+        offset: 17.3,
+        slope: 0.037,
+    };
+    let bits = |kernel: Kernel| {
+        let mut floors = vec![1.0];
+        kernel.floors(&sketches, &query, &[2, 0, 1, 1], &mut floors);
+        floors
+            .iter()
+            .map(|floor| floor.to_bits())
+            .collect::<Vec<_>>()
+    };
+    let expected = bits(Kernel::Scalar);
+    assert_eq!(expected.len(), 1 + 4 * 32);
+    for kernel in Kernel::all() {
+        let is_nan = |bits: &u32| f32::from_bits(*bits).is_nan();
+        let found = bits(kernel);
+        let pairs = found.iter().zip(&expected);
+        let equal = |(a, b): (&u32, &u32)| a == b || is_nan(a) && is_nan(b);
+        assert!(pairs.clone().all(equal), "{kernel:?} dim {dim} seed {seed}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn keys_have_the_same_bits_on_every_kernel(dim in 1usize..900, seed: u64) {
         keys_agree(dim, seed);
+    }
+
+    #[test]
+    fn floors_have_the_same_bits_on_every_kernel(dim in 1usize..3000, seed: u64) {
+        floors_agree(dim, seed);
     }
 
     #[test]
@@ -104,6 +150,7 @@ proptest! {
 
 #[test]
 fn the_longest_vectors_do_not_overflow() {
+    floors_agree(crate::limits::DIM_MAX as usize, 4);
     for extreme in [127u8, 0x81] {
         let (layout, bytes) = records(crate::limits::DIM_MAX as usize, 2, || extreme);
         let records = Records::new(&bytes, layout).unwrap();

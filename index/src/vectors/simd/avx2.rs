@@ -2,20 +2,24 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_movehl_ps,
-    _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_epi64,
-    _mm256_add_ps, _mm256_andnot_ps, _mm256_castps256_ps128, _mm256_castsi256_si128,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps,
-    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_sad_epu8, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sub_ps, _mm256_xor_si256,
+    _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_abs_epi8, _mm256_add_epi8, _mm256_add_epi16,
+    _mm256_add_epi32, _mm256_add_epi64, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps,
+    _mm256_broadcastsi128_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_sad_epu8, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
+    _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::{load_8_singles, load_64, load_128, load_256, prefetch_ahead};
+use super::{load_8_singles, load_64, load_128, load_256, prefetch_ahead, store_8_singles};
 use crate::{
     params::Dtype,
     vectors::{
         kernel::{CodeQuery, Sum, component, key},
         records::{Records, head},
+        sketch::{SketchQuery, Sketches},
     },
 };
 
@@ -75,6 +79,63 @@ pub(super) fn differences(
         }
         // Sums of 64 bits below 2^31: their upper halves are zero.
         keys.push(key(head(record, layout), query.factor, sum_of_8(sum)));
+    }
+}
+
+/// Columns whose sums fit 16 bits: each adds at most 248.
+const COLUMNS_OF_16_BITS: usize = 256;
+
+/// As [`crate::vectors::kernel::Kernel::floors`].
+#[target_feature(enable = "avx2")]
+pub(super) fn floors(
+    sketches: &Sketches<'_>,
+    query: &SketchQuery,
+    blocks: &[u32],
+    floors: &mut Vec<f32>,
+) {
+    let nibble = _mm256_set1_epi8(0x0f);
+    let (offset, slope) = (_mm256_set1_ps(query.offset), _mm256_set1_ps(query.slope));
+    for block in blocks {
+        let block = sketches.block(*block);
+        // Of rows 0 to 7, 8 to 15, and so on.
+        let mut sums = [_mm256_setzero_si256(); 4];
+        let columns = block.columns.chunks(COLUMNS_OF_16_BITS);
+        for (columns, tables) in columns.zip(query.tables.chunks(COLUMNS_OF_16_BITS)) {
+            let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for (column, [low, high]) in columns.iter().zip(tables) {
+                let signs = load_256(column);
+                let low = _mm256_broadcastsi128_si256(load_128(low));
+                let high = _mm256_broadcastsi128_si256(load_128(high));
+                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(signs), nibble);
+                let both = _mm256_add_epi8(
+                    _mm256_shuffle_epi8(low, _mm256_and_si256(signs, nibble)),
+                    _mm256_shuffle_epi8(high, upper),
+                );
+                all = _mm256_add_epi16(all, both);
+                odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(both));
+            }
+            // What odd places added to the upper halves goes again, whatever was lost above them.
+            let even = _mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd));
+            let eights = [
+                _mm256_castsi256_si128(even),
+                _mm256_extracti128_si256::<1>(even),
+                _mm256_castsi256_si128(odd),
+                _mm256_extracti128_si256::<1>(odd),
+            ];
+            for (sum, eight) in sums.iter_mut().zip(eights) {
+                *sum = _mm256_add_epi32(*sum, _mm256_cvtepu16_epi32(eight));
+            }
+        }
+        let eights = block.biases.as_chunks::<32>().0.iter();
+        let eights = eights.zip(block.factors.as_chunks::<32>().0).zip(sums);
+        for ((bias, factor), sum) in eights {
+            let bias = _mm256_castsi256_ps(load_256(bias));
+            let factor = _mm256_castsi256_ps(load_256(factor));
+            let near = _mm256_sub_ps(offset, _mm256_mul_ps(slope, _mm256_cvtepi32_ps(sum)));
+            let mut eight = [0.0; 8];
+            store_8_singles(_mm256_sub_ps(bias, _mm256_mul_ps(factor, near)), &mut eight);
+            floors.extend_from_slice(&eight);
+        }
     }
 }
 
