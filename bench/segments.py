@@ -5,8 +5,8 @@
     cargo build --release --locked --manifest-path bench/vectors/Cargo.toml
     .cache/vectors/bin/python bench/segments.py graph-from --data FILE.safetensors
     .cache/vectors/bin/python bench/segments.py graph-from --synthetic 130000
-    .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors
-    .cache/vectors/bin/python bench/segments.py cold --synthetic 131072 [--runs 20]
+    .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors (or --synthetic, --uniform 130000)
+    .cache/vectors/bin/python bench/segments.py cold --synthetic 1048576 [--runs 20]
 
 Data are those of bench/vectors.py. Work folder: LODE_BENCH_DIR or a temporary one; `cold` wants a disk, not a memory file system.
 """

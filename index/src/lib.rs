@@ -27,6 +27,7 @@ pub mod import;
 pub mod limits;
 mod live;
 pub mod log;
+mod mix;
 mod mmap;
 pub mod operation;
 mod params;

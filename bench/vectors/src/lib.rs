@@ -1,11 +1,13 @@
 //! What the runners of `bench/vectors.py` and `bench/segments.py` share: data, clocks, segments of vectors.
 
-use std::{error::Error, fs::File, io::BufWriter, path::Path};
+use std::{error::Error, fs::File, hint::black_box, io::BufWriter, path::Path};
 
 use lode_index::{
     Dim, Dtype, Metric, ParamsError, Row, VectorParams,
     segment::{SegmentFile, SegmentWriter},
-    vectors::{GraphBuilder, Linked, VectorSource, encode, write_vectors},
+    vectors::{
+        GraphBuilder, Linked, Query, Search, VectorPart, VectorSource, encode, write_vectors,
+    },
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -27,6 +29,20 @@ pub fn mix(mut x: u64) -> u64 {
 /// What rows a filter of `share` chooses: the driver has the same.
 pub fn chosen(row: u32, share: f64) -> bool {
     ((mix(u64::from(row)) % 1000) as f64) < share * 1000.0
+}
+
+/// Microseconds of CPU a query.
+pub fn timed(part: &VectorPart, queries: &[Query], search: &Search<'_>) -> f64 {
+    let start = cpu();
+    for query in queries {
+        black_box(part.search(query, search));
+    }
+    (cpu() - start) * 1e6 / queries.len() as f64
+}
+
+pub fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// The most memory that this process had, in MiB.

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     id::PointId,
     live::Live,
+    mix::mix,
     part::Part,
     payload::Payload,
     point::SparseVector,
@@ -182,14 +183,6 @@ impl VectorSource for Named<'_> {
             }
         }
     }
-}
-
-/// The finaliser of SplitMix64.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
 }
 
 /// Writes a segment of rows; the caller makes it durable and names it. The first vectors that get a graph put the rows in its

@@ -90,8 +90,12 @@ impl Ids {
             self.lists.ask(VERSIONS, 8 * row..8 * row + 8);
         }
         for row in rows {
-            let rank = self.lists.u32(RANKS, row as usize).unwrap_or(u32::MAX) as usize;
-            self.lists.ask(NUMBERS, 8 * rank..8 * rank + 8);
+            let rank = self.lists.u32(RANKS, row as usize).unwrap_or(u32::MAX);
+            let (list, at, len) = match rank.checked_sub(self.numbers()) {
+                None => (NUMBERS, rank as usize, 8),
+                Some(uuid) => (UUIDS, uuid as usize, 16),
+            };
+            self.lists.ask(list, len * at..len * (at + 1));
         }
     }
 

@@ -8,6 +8,8 @@
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
+use crate::mix::{STEP, mix};
+
 /// Components that are flipped by one word of random bits; vectors have a multiple of it.
 pub(super) const WORD_BITS: usize = 64;
 
@@ -50,13 +52,10 @@ fn flip(vector: &mut [f32], round: u64) {
     }
 }
 
-/// 64 random bits of a place: the finaliser of splitmix64 over multiples of its step.
+/// 64 random bits of a place.
 #[inline(always)]
 fn signs(place: u64) -> u64 {
-    let x = (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
+    mix(place.wrapping_mul(STEP))
 }
 
 /// The Walsh-Hadamard transform, then each component times `scale`.

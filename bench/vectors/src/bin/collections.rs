@@ -9,7 +9,6 @@
 //! lines of JSON; times are milliseconds.
 
 use std::{
-    error::Error,
     fs::File,
     io::{BufReader, Read, Write},
     net::TcpStream,
@@ -19,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lode_bench_vectors::{Failure, singles};
 use lode_index::{
     Collection, CollectionConfig, Dim, Dtype, Metric, Payload, Point, Report, SearchRequest,
     Vector, VectorParams,
@@ -28,19 +28,11 @@ use lode_index::{
 };
 use serde_json::json;
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 /// Points of an upsert: what qdrant-client sends when nobody says.
 const BATCH: usize = 64;
 
 /// Neighbours that are searched for.
 const K: usize = 10;
-
-fn singles(path: &str) -> Result<Vec<f32>, Failure> {
-    let bytes = std::fs::read(path)?;
-    let words = bytes.as_chunks::<4>().0.iter();
-    Ok(words.map(|word| f32::from_le_bytes(*word)).collect())
-}
 
 /// The bodies of a file.
 fn bodies(path: &str) -> Result<Vec<Vec<u8>>, Failure> {

@@ -5,9 +5,9 @@
 //! For each number of rows, the first of BASE are put into a segment without a graph and one with, and all queries are asked
 //! in turns, five times; medians are printed as a line of a table.
 
-use std::{hint::black_box, path::Path};
+use std::path::Path;
 
-use lode_bench_vectors::{Failure, cpu, encoded, params, segment, singles};
+use lode_bench_vectors::{Failure, encoded, median, params, segment, singles, timed};
 use lode_index::vectors::{BatchBuilder, Plan, Query, Search, VectorPart};
 
 /// Neighbours that are searched for.
@@ -19,20 +19,6 @@ const TURNS: usize = 5;
 fn rows(part: &VectorPart, query: &Query, search: &Search<'_>) -> Vec<u32> {
     let hits = part.search(query, search);
     hits.iter().map(|hit| hit.row.0).collect()
-}
-
-/// Microseconds of CPU a query.
-fn timed(part: &VectorPart, queries: &[Query], search: &Search<'_>) -> f64 {
-    let start = cpu();
-    for query in queries {
-        black_box(part.search(query, search));
-    }
-    (cpu() - start) * 1e6 / queries.len() as f64
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn main() -> Result<(), Failure> {

@@ -7,9 +7,9 @@
 //! queries are asked of both in turns, five times; medians are printed as a line of a table. Then all of BASE are put into one
 //! with a graph, and filters are asked of both.
 
-use std::{fs::File, hint::black_box, io::BufWriter, path::Path};
+use std::{fs::File, io::BufWriter, path::Path};
 
-use lode_bench_vectors::{Failure, chosen, cpu, encoded, params, segment, singles};
+use lode_bench_vectors::{Failure, chosen, encoded, median, params, segment, singles, timed};
 use lode_index::{
     Row, RowSet,
     segment::{SegmentFile, SegmentWriter},
@@ -25,20 +25,6 @@ const TURNS: usize = 5;
 /// Breadth of searches with a filter.
 const BREADTH: usize = 64;
 
-/// Microseconds of CPU a query.
-fn timed(part: &VectorPart, queries: &[Query], search: &Search<'_>) -> f64 {
-    let start = cpu();
-    for query in queries {
-        black_box(part.search(query, search));
-    }
-    (cpu() - start) * 1e6 / queries.len() as f64
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 /// A copy of a segment without its sketches.
 fn without(segment: &SegmentFile, file: &Path) -> Result<VectorPart, Failure> {
     let mut writer = SegmentWriter::new(BufWriter::new(File::create(file)?))?;
@@ -49,10 +35,7 @@ fn without(segment: &SegmentFile, file: &Path) -> Result<VectorPart, Failure> {
         }
     }
     writer.finish()?;
-    Ok(VectorPart::open(
-        &SegmentFile::map(&File::open(file)?)?,
-        0,
-    )?)
+    Ok(VectorPart::open(&SegmentFile::map(&File::open(file)?)?, 0)?)
 }
 
 /// Median times of both, what they find of the nearest, and how the second searches.
@@ -121,7 +104,10 @@ fn main() -> Result<(), Failure> {
         }
         let (plain, sketched, _) = open(count, None)?;
         let search = Search::nearest(K);
-        println!("| {count} | {}", compared([&plain, &sketched], &queries, &search));
+        println!(
+            "| {count} | {}",
+            compared([&plain, &sketched], &queries, &search)
+        );
     }
     let builder = BatchBuilder::default();
     let (plain, sketched, order) = open(all, Some(&builder))?;
