@@ -50,6 +50,16 @@ pub struct Origin {
     pub(super) facts: Arc<Facts>,
 }
 
+/// What came of the wish to bring a file.
+enum Begun {
+    /// It has to be run.
+    Here(Using, Arc<Spool>, Hasher),
+    /// Somebody does already.
+    ByOther(Using),
+    /// Somebody did.
+    Kept,
+}
+
 /// What is known of a commit.
 pub struct Facts {
     pub(super) client: Client,
@@ -150,25 +160,38 @@ impl Origin {
             // One that was let go of may still write to the part file.
             spool.stored().await.ok();
         }
-        let folder = self.part_folder(digest);
-        let opened = self.node.blocking(move |_| {
-            let opened = Spool::open(file, folder.clone());
-            opened.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))
-        });
-        let (spool, hasher) = opened.await?;
-        let spool = Arc::new(spool);
-        let using = {
-            let mut spools = lock(&self.state().spools);
-            if let Some(other) = spools.get(&self.key(digest)) {
-                // Somebody was faster; both opened the same part file, and nothing was written yet.
-                return Ok(Some(Using::new(Arc::clone(other))));
-            }
-            spools.insert(self.key(digest), Arc::clone(&spool));
-            Using::new(Arc::clone(&spool))
-        };
         let this = Arc::clone(self);
-        tokio::spawn(async move { this.run(spool, hasher).await });
-        Ok(Some(using))
+        let begin = self.node.blocking(move |node| this.begin(node, file));
+        match begin.await? {
+            Begun::Kept => Ok(None),
+            Begun::ByOther(using) => Ok(Some(using)),
+            Begun::Here(using, spool, hasher) => {
+                let this = Arc::clone(self);
+                tokio::spawn(async move { this.run(spool, hasher).await });
+                Ok(Some(using))
+            }
+        }
+    }
+
+    /// Puts a file among those that are being brought, unless somebody was faster.
+    fn begin(&self, node: &Node, file: FileAt) -> Result<Begun, Failure> {
+        let (digest, folder) = (file.digest, self.part_folder(file.digest));
+        let opened = Spool::open(file, folder.clone());
+        let (spool, hasher) =
+            opened.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
+        let spool = Arc::new(spool);
+        let mut spools = lock(&self.state().spools);
+        if let Some(other) = spools.get(&self.key(digest)) {
+            // Both opened the same part file, and nothing was written yet.
+            return Ok(Begun::ByOther(Using::new(Arc::clone(other))));
+        }
+        // A file is recorded first, and not being brought any more after.
+        if record::file(node.store(), &self.repository, digest).is_some() {
+            fs::remove_dir_all(spool.folder()).ok();
+            return Ok(Begun::Kept);
+        }
+        spools.insert(self.key(digest), Arc::clone(&spool));
+        Ok(Begun::Here(Using::new(Arc::clone(&spool)), spool, hasher))
     }
 
     pub(super) fn running(&self, digest: Digest) -> Option<Arc<Spool>> {

@@ -604,6 +604,30 @@ async fn nodes_that_want_one_commit_at_once_ask_its_hub_for_each_file_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pulls_of_one_commit_at_once_fetch_each_file_once() {
+    for seed in 0..4 {
+        let model = Model {
+            weights: noise(seed, 200_000),
+            other: noise(seed + 100, 70_000),
+        };
+        let files = model.files();
+        let hub = Hub::start(&files).await;
+        let home = tempfile::tempdir().unwrap();
+        let node = Node::open(home.path(), options()).unwrap();
+        let mut pulling = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (node, upstream) = (node.clone(), upstream(&hub));
+            pulling.spawn(async move { pull_at(&node, &format!("hf:{ID}"), upstream, None).await });
+        }
+        while let Some(pulled) = pulling.join_next().await {
+            pulled.unwrap().unwrap();
+        }
+        let figures = node.origins().figures();
+        assert_eq!((figures.files, figures.wrong), (4, 0), "seed {seed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_told_of_a_hub_takes_its_models_from_there() {
     let model = Model::new();
     let hub = Hub::start(&model.files()).await;

@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::{Cursor, Write as _},
-    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
 
 use lode_node::{
@@ -119,11 +120,15 @@ fn files(node: &Node) -> Vec<(String, Vec<u8>)> {
     tree.files().iter().map(file).collect()
 }
 
-fn left_over(node: &Node) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(node.home().join("uploads/incoming")) else {
-        return Vec::new();
-    };
-    entries.map(|entry| entry.unwrap().path()).collect()
+/// What came in goes away behind the answer.
+fn nothing_is_left(node: &Node) {
+    let folder = node.home().join("uploads/incoming");
+    let left = || fs::read_dir(&folder).map_or(0, Iterator::count);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while left() > 0 {
+        assert!(Instant::now() < patience, "{} are left", left());
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -162,7 +167,7 @@ fn a_commit_edits_the_tree_of_its_parent() {
     assert!(second.changed);
     let all = [entry("big.bin", &big), entry("copy.bin", &big)];
     assert_eq!(files(&at.node), all);
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn paths_that_leave_the_tree_or_collide_are_refused() {
         );
     }
     assert_eq!(files(&at.node).len(), 1);
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 #[test]
@@ -254,7 +259,7 @@ fn bytes_that_are_not_what_was_announced_leave_nothing() {
     assert!(incoming.write_all(b"announced and more").is_err());
     drop(incoming);
     assert!(!uploads.has(&inbox, &hash).unwrap());
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 #[test]
@@ -277,7 +282,7 @@ fn more_than_an_upload_may_have_is_refused() {
     }
     assert!(too_large(xorb.add(b"a").unwrap_err()));
     drop(xorb);
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 #[test]
@@ -329,7 +334,7 @@ fn parts_in_any_order_make_a_file_and_a_missing_one_does_not() {
     uploads.finish_parts(&inbox, hash).unwrap();
     commit(&uploads, None, &[], vec![uploaded("a", hash)]).unwrap();
     assert_eq!(files(&at.node), [("a".to_owned(), bytes)]);
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 fn xorb(uploads: &Uploads, inbox: &Inbox, name: XorbName, chunks: &[&[u8]]) {
@@ -407,7 +412,7 @@ fn chunks_of_xorbs_make_files_and_are_found_in_them_afterwards() {
     let unknown = uploads.assemble(&other, vec![third]);
     assert!(matches!(unknown, Err(UploadError::UnknownXorb { .. })));
     assert_ne!(uploads.epoch().unwrap(), epoch, "clients start anew");
-    assert_eq!(left_over(&node), [] as [PathBuf; 0]);
+    nothing_is_left(&node);
 }
 
 #[test]
@@ -438,7 +443,7 @@ fn a_shard_that_lies_makes_no_file() {
     assert!(!uploads.has(&inbox, &hash).unwrap());
     attempt(one(), Some(hash)).unwrap();
     assert!(uploads.has(&inbox, &hash).unwrap());
-    assert_eq!(left_over(&at.node), [] as [PathBuf; 0]);
+    nothing_is_left(&at.node);
 }
 
 #[tokio::test]
