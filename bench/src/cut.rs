@@ -1,16 +1,14 @@
 //! The cutting and BLAKE3 side of a push, without its SHA-256.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt as _,
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use lode_store::{
     cut::tensor_cuts,
-    hashing::{FileHashes, HashOptions, HashedChunk, Plan, Source, Visitor, hash_files},
+    hashing::{FileHashes, Handle, HashOptions, HashedChunk, Plan, Source, Visitor, hash_files},
     sidecar::Pins,
     tree::ChunkList,
 };
@@ -24,7 +22,7 @@ struct Cut {
 impl Visitor for Cut {
     type Error = io::Error;
 
-    fn open(&self, _: usize, handle: &File, pins: &Pins) -> io::Result<Plan> {
+    fn open(&self, _: usize, handle: &Handle, pins: &Pins) -> io::Result<Plan> {
         let mut wanted = PREFIX_BYTES_FIRST.min(pins.len);
         loop {
             let mut prefix = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
@@ -60,7 +58,7 @@ pub fn hash(file: &Path, threads: usize) -> io::Result<FileHashes> {
     };
     let cut = Cut::default();
     let path = file.to_owned();
-    hash_files(&[Source { path }], &options, &cut).map_err(io::Error::other)?;
+    hash_files(&[Source::File { path }], &options, &cut).map_err(io::Error::other)?;
     let done = cut
         .done
         .into_inner()

@@ -1,6 +1,7 @@
 //! Hashing files for a push: one pass over each gives every name that its bytes have.
 //!
-//! Each byte is read once (`pread`, never mapped: the files belong to others and may change) into one
+//! Each byte is read once (`pread`, never mapped: the files belong to others and may change; or from whoever
+//! gives the bytes of a file that is none yet) into one
 //! of a fixed pool of buffers. The thread that filled a buffer cuts it into chunks and makes their
 //! BLAKE3 hashes and outboards; then the buffer waits for its turn in the file's SHA-256, which is
 //! sequential. Any thread takes whatever is next: the SHA-256 of a buffer before anything else, then
@@ -15,21 +16,17 @@ mod crew;
 mod digests;
 mod lane;
 mod pins;
+mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io, path::PathBuf};
+use std::{io, path::PathBuf};
+
+pub use source::{Content, Handle, Source};
 
 pub(crate) use pins::age;
 
 use crate::{ChunkHash, cut::Cuts, sidecar::Pins};
-
-/// A file that is hashed.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Where it is. Symlinks are not followed.
-    pub path: PathBuf,
-}
 
 /// How [`hash_files`] works.
 #[derive(Debug, Clone)]
@@ -106,7 +103,7 @@ pub trait Visitor: Sync {
     type Error: Send;
 
     /// Decides where a file that was just opened is cut.
-    fn open(&self, file: usize, handle: &File, pins: &Pins) -> Result<Plan, Self::Error>;
+    fn open(&self, file: usize, handle: &Handle, pins: &Pins) -> Result<Plan, Self::Error>;
 
     /// Takes one chunk; those of a file come in any order.
     fn chunk(&self, chunk: HashedChunk<'_>) -> Result<(), Self::Error>;

@@ -7,6 +7,9 @@
 //! are and become outside places. A chunk that only an outside place holds counts as missing for a copy:
 //! such a place is never custody.
 //!
+//! Bytes that are to be files and are none yet are stored in the same way ([`import_given`]): read once from
+//! whoever gives them, and written once, to where they stay.
+//!
 //! Containers are sealed once everything was hashed, so an error or a cancellation before that leaves
 //! nothing; the tree and the chunk lists are stored last.
 
@@ -22,15 +25,16 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     ErrorKind, Store, TreeId,
-    hashing::{HashError, HashOptions, Source, hash_files},
+    hashing::{Content, HashError, HashOptions, Source, hash_files},
     store::{Protection, ReadError, WriteError},
     tree::TreeError,
-    walk::{WalkError, walk},
+    walk::{Entry, EntryKind, WalkError, walk},
 };
 
 use session::Session;
@@ -183,16 +187,61 @@ fn import_settled(
     let session = Session::new(store, options, sink, entries)?;
     let sources: Vec<Source> = session
         .sources()
-        .map(|path| Source {
+        .map(|path| Source::File {
             path: path.to_owned(),
         })
         .collect();
+    run(session, &sources, settle)
+}
+
+/// Stores files that are none yet, and a tree in which they are called `0`, `1`, .. in their order.
+///
+/// Where files lie, or stay, and hash trees of whole files are no options here. Memory: as of [`import`].
+///
+/// # Errors
+/// As of [`import`].
+pub fn import_given(
+    store: &Store,
+    given: Vec<Arc<dyn Content>>,
+    options: &ImportOptions,
+    sink: &dyn ImportSink,
+) -> Result<Imported, ImportError> {
+    let options = ImportOptions {
+        in_place: false,
+        adopt: false,
+        file_roots: false,
+        ..options.clone()
+    };
+    let name = |number: usize| PathBuf::from(format!("given file {number}"));
+    let entry = |(number, content): (usize, &Arc<dyn Content>)| Entry {
+        path: number.to_string(),
+        source: name(number),
+        kind: EntryKind::File {
+            executable: false,
+            size: content.size(),
+        },
+    };
+    let entries = given.iter().enumerate().map(entry).collect();
+    let source = |(number, content): (usize, Arc<dyn Content>)| Source::Given {
+        name: name(number),
+        content,
+    };
+    let sources: Vec<Source> = given.into_iter().enumerate().map(source).collect();
+    let session = Session::new(store, &options, sink, entries)?;
+    run(session, &sources, SETTLE)
+}
+
+fn run(
+    session: Session<'_>,
+    sources: &[Source],
+    settle: Duration,
+) -> Result<Imported, ImportError> {
     let hashing = HashOptions {
-        threads: options.threads,
-        roots: options.file_roots,
+        threads: session.options.threads,
+        roots: session.options.file_roots,
         ..HashOptions::default()
     };
-    hash_files(&sources, &hashing, &session)?;
+    hash_files(sources, &hashing, &session)?;
     session.add_links()?;
     session.check_shard_indexes()?;
     session.recheck_recent(settle)?;

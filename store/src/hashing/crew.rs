@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, SystemTime},
@@ -14,11 +11,10 @@ use std::{
 use crate::{ChunkHash, cut::cdc_cuts, outboard, sidecar::Pins};
 
 use super::{
-    FileHashes, HashError, HashOptions, HashedChunk, Plan, Source, Visitor, age,
+    FileHashes, Handle, HashError, HashOptions, HashedChunk, Plan, Source, Visitor, age,
     buffers::Buffers,
     digests::Digests,
     lane::{Claim, ClaimWork, Lane, Unit},
-    pins::pins_of,
 };
 
 /// Files up to this length are hashed by one thread in one go.
@@ -158,14 +154,14 @@ impl<'a, V: Visitor> Crew<'a, V> {
 
     /// Opens a file, and hashes it at once if it is small.
     fn open(&self, file: usize, small: &mut Vec<u8>) -> Result<(), HashError<V::Error>> {
-        let path = &self.files[file].path;
+        let source = &self.files[file];
         let began = SystemTime::now();
-        let io_error = |source| HashError::Io {
-            path: path.clone(),
-            source,
+        let io_error = |error| HashError::Io {
+            path: source.path().to_owned(),
+            source: error,
         };
-        let handle = open_file(path).map_err(io_error)?;
-        let pins = pins_of(&handle.metadata().map_err(io_error)?);
+        let handle = source.open().map_err(io_error)?;
+        let pins = handle.pins().map_err(io_error)?;
         let recent = age(&pins, began) < RECENT;
         let plan = self
             .visitor
@@ -175,7 +171,7 @@ impl<'a, V: Visitor> Crew<'a, V> {
             let hashes = self.hash_small(file, &handle, pins, recent, plan, small)?;
             return self.report(file, &handle, hashes);
         }
-        advise_sequential(&handle);
+        handle.advise_sequential();
         let lane = Lane::new(handle, pins, recent, plan, self.options);
         let mut state = self.lock();
         state.lanes.insert(file, lane);
@@ -188,7 +184,7 @@ impl<'a, V: Visitor> Crew<'a, V> {
     fn hash_small(
         &self,
         file: usize,
-        handle: &File,
+        handle: &Handle,
         pins: Pins,
         recent: bool,
         plan: Plan,
@@ -334,21 +330,18 @@ impl<'a, V: Visitor> Crew<'a, V> {
     fn report(
         &self,
         file: usize,
-        handle: &File,
+        handle: &Handle,
         hashes: FileHashes,
     ) -> Result<(), HashError<V::Error>> {
-        let path = &self.files[file].path;
-        let io_error = |source| HashError::Io {
-            path: path.clone(),
-            source,
-        };
-        let open = pins_of(&handle.metadata().map_err(io_error)?);
-        let named = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(pins_of(&other.map_err(io_error)?)),
-        };
-        if open != hashes.pins || named != Some(hashes.pins) {
-            return Err(HashError::Changed { path: path.clone() });
+        let source = &self.files[file];
+        let path = || source.path().to_owned();
+        let still = source.is_still(handle, &hashes.pins);
+        let still = still.map_err(|error| HashError::Io {
+            path: path(),
+            source: error,
+        })?;
+        if !still {
+            return Err(HashError::Changed { path: path() });
         }
         self.visitor
             .done(file, hashes)
@@ -361,17 +354,17 @@ impl<'a, V: Visitor> Crew<'a, V> {
     fn fill(
         &self,
         file: usize,
-        handle: &File,
+        handle: &Handle,
         buffer: &mut [u8],
         offset: u64,
     ) -> Result<(), HashError<V::Error>> {
-        let path = &self.files[file].path;
+        let path = || self.files[file].path().to_owned();
         handle
             .read_exact_at(buffer, offset)
             .map_err(|source| match source.kind() {
-                io::ErrorKind::UnexpectedEof => HashError::Changed { path: path.clone() },
+                io::ErrorKind::UnexpectedEof => HashError::Changed { path: path() },
                 _ => HashError::Io {
-                    path: path.clone(),
+                    path: path(),
                     source,
                 },
             })
@@ -431,26 +424,4 @@ impl<V: Visitor> Drop for StopOnPanic<'_, '_, V> {
 
 fn total(lengths: &[u32]) -> usize {
     lengths.iter().map(|length| *length as usize).sum()
-}
-
-/// Opens a regular file for reading; a symlink or a pipe that took its place is refused, not waited for.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).expect("open flags are small");
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    Ok(file)
-}
-
-/// Asks for a larger read-ahead. Only a hint: a failure changes nothing.
-fn advise_sequential(file: &File) {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
 }

@@ -4,7 +4,7 @@
 //! claimed in order, filled and hashed by any thread, and digested in order. So every claimed unit is
 //! digested without another buffer being needed, and the pool cannot run dry for good.
 
-use std::{collections::BTreeMap, fs::File, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     ChunkHash,
@@ -12,7 +12,7 @@ use crate::{
     sidecar::Pins,
 };
 
-use super::{FileHashes, HashOptions, Plan, buffers::BUFFER_BYTES, digests::Digests};
+use super::{FileHashes, Handle, HashOptions, Plan, buffers::BUFFER_BYTES, digests::Digests};
 
 /// Most bytes that several chunks of one unit have together.
 const UNIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -54,7 +54,7 @@ pub(super) struct Claim {
     /// Where the unit starts in the file, and its first chunk's number.
     pub(super) start: u64,
     pub(super) first_chunk: u32,
-    pub(super) handle: Arc<File>,
+    pub(super) handle: Arc<Handle>,
     pub(super) work: ClaimWork,
 }
 
@@ -72,7 +72,7 @@ pub(super) enum ClaimWork {
 
 /// A file that is being hashed.
 pub(super) struct Lane {
-    pub(super) handle: Arc<File>,
+    pub(super) handle: Arc<Handle>,
     pub(super) pins: Pins,
     pub(super) recent: bool,
     cutting: Cutting,
@@ -94,7 +94,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(
-        handle: File,
+        handle: Handle,
         pins: Pins,
         recent: bool,
         plan: Plan,

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -51,7 +51,7 @@ struct Recorder {
 impl Visitor for Recorder {
     type Error = &'static str;
 
-    fn open(&self, file: usize, _: &File, _: &Pins) -> Result<Plan, Self::Error> {
+    fn open(&self, file: usize, _: &Handle, _: &Pins) -> Result<Plan, Self::Error> {
         if let (Some(act), Some(path)) = (self.on_open, &self.path) {
             act(path);
         }
@@ -155,13 +155,14 @@ fn all_hashes_are_those_of_the_bytes_on_any_number_of_threads() {
         let data = noise(seed, len);
         let path = dir.path().join(seed.to_string());
         fs::write(&path, &data).unwrap();
-        files.push(Source { path });
+        files.push(Source::File { path });
         let plan = (seed >= sizes.len() as u64).then(|| lengths(seed, len));
         cuts.push(plan.clone().unwrap_or_else(|| cdc_cuts(&data).lengths));
         plans.push(plan);
         contents.push(data);
     }
-    for threads in [1, 3] {
+    let given: Vec<Source> = contents.iter().map(|data| as_given(data)).collect();
+    for (threads, files) in [(1, &files), (3, &files), (1, &given), (3, &given)] {
         let recorder = Recorder {
             plans: plans.clone(),
             ..Recorder::default()
@@ -171,7 +172,7 @@ fn all_hashes_are_those_of_the_bytes_on_any_number_of_threads() {
             roots: true,
             digests: true,
         };
-        hash_files(&files, &options, &recorder).unwrap();
+        hash_files(files, &options, &recorder).unwrap();
         let seen = recorder.seen.into_inner().unwrap();
         assert_eq!(seen.len(), files.len());
         for (file, data) in contents.iter().enumerate() {
@@ -182,11 +183,34 @@ fn all_hashes_are_those_of_the_bytes_on_any_number_of_threads() {
     }
 }
 
+#[derive(Debug)]
+struct InMemory(Vec<u8>);
+
+impl Content for InMemory {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let rest = self.0.get(offset as usize..);
+        let found = rest.and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+fn as_given(data: &[u8]) -> Source {
+    Source::Given {
+        name: "given".into(),
+        content: Arc::new(InMemory(data.to_vec())),
+    }
+}
+
 fn one_file(len: usize) -> (tempfile::TempDir, Vec<Source>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     fs::write(&path, noise(1, len)).unwrap();
-    (dir, vec![Source { path }])
+    (dir, vec![Source::File { path }])
 }
 
 #[test]
@@ -212,7 +236,7 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
         let (_dir, files) = one_file(3_000_000);
         let recorder = Recorder {
             on_open: Some(act),
-            path: Some(files[0].path.clone()),
+            path: Some(files[0].path().to_owned()),
             ..Recorder::default()
         };
         let error = hash_files(&files, &HashOptions::default(), &recorder).unwrap_err();
@@ -235,8 +259,8 @@ fn cancelling_and_errors_stop_the_work() {
     };
     let result = hash_files(&files, &HashOptions::default(), &recorder);
     assert!(matches!(result, Err(HashError::Visitor("no room"))));
-    let missing = [Source {
-        path: files[0].path.with_file_name("missing"),
+    let missing = [Source::File {
+        path: files[0].path().with_file_name("missing"),
     }];
     let result = hash_files(&missing, &HashOptions::default(), &Recorder::default());
     assert!(matches!(result, Err(HashError::Io { .. })));
@@ -251,7 +275,7 @@ fn a_pipe_or_symlink_in_place_of_a_file_is_refused_at_once() {
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for path in [path, socket] {
         let result = hash_files(
-            &[Source { path }],
+            &[Source::File { path }],
             &HashOptions::default(),
             &Recorder::default(),
         );

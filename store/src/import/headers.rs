@@ -1,16 +1,13 @@
 //! Reading the headers of model files and segments, and holding shard indexes against them.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use lode_tensors::{Header, ParseError, ShardIndex, limits::INDEX_BYTES_MAX, parse};
 
-use crate::cut::{Cuts, SECTION_ALIGN_BYTES, is_segment, section_cuts};
+use crate::{
+    cut::{Cuts, SECTION_ALIGN_BYTES, is_segment, section_cuts},
+    hashing::Handle,
+};
 
 /// A prefix that tells most formats apart.
 const PREFIX_BYTES_FIRST: u64 = 4096;
@@ -31,7 +28,7 @@ pub(super) enum Found {
 }
 
 /// Parses the header of a file of `len` bytes that is named `path` in the tree.
-pub(super) fn read_header(path: &str, handle: &File, len: u64) -> io::Result<Found> {
+pub(super) fn read_header(path: &str, handle: &Handle, len: u64) -> io::Result<Found> {
     let mut prefix = Vec::new();
     let mut wanted = PREFIX_BYTES_FIRST.min(len);
     loop {
@@ -61,7 +58,7 @@ pub(super) fn read_header(path: &str, handle: &File, len: u64) -> io::Result<Fou
 }
 
 /// Where a segment of `len` bytes is cut, if it is one.
-fn read_segment(handle: &File, len: u64) -> io::Result<Option<Cuts>> {
+fn read_segment(handle: &Handle, len: u64) -> io::Result<Option<Cuts>> {
     let Some(head_len) = usize::try_from(SECTION_ALIGN_BYTES)
         .ok()
         .filter(|_| len >= SECTION_ALIGN_BYTES)

@@ -5,14 +5,15 @@
 //! it still is what it was, its pins can be trusted from then on.
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     cut::Cuts,
     hashing::{
-        FileHashes, HashError, HashOptions, HashedChunk, Plan, Source, Visitor, age, hash_files,
+        FileHashes, Handle, HashError, HashOptions, HashedChunk, Plan, Source, Visitor, age,
+        hash_files,
     },
     sidecar::Pins,
 };
@@ -49,7 +50,7 @@ impl Session<'_> {
         }
         let files: Vec<Source> = recent
             .iter()
-            .map(|outside| Source {
+            .map(|outside| Source::File {
                 path: outside.path.clone(),
             })
             .collect();
@@ -85,7 +86,7 @@ struct Differs {
 impl Visitor for Again<'_> {
     type Error = Differs;
 
-    fn open(&self, file: usize, _: &fs::File, pins: &Pins) -> Result<Plan, Differs> {
+    fn open(&self, file: usize, _: &Handle, pins: &Pins) -> Result<Plan, Differs> {
         let known = self.recent[file];
         if known.pins != *pins {
             return Err(Differs { file });

@@ -16,7 +16,7 @@ use lode_tensors::Header;
 use crate::{
     ChunkHash, Store,
     cut::tensor_cuts,
-    hashing::{FileHashes, HashedChunk, Plan, Visitor},
+    hashing::{FileHashes, Handle, HashedChunk, Plan, Visitor},
     root::OutboardWriter,
     sidecar::{ChunkEntry, Pins},
     store::{OutsideWriter, WholeWriter, WriteError},
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
         &self,
         file: usize,
         plan: &Plan,
-        handle: &fs::File,
+        handle: &Handle,
         len: u64,
     ) -> Result<Option<Place>, WriteError> {
         if self.options.in_place {
@@ -307,7 +307,7 @@ impl Results {
 impl Visitor for Session<'_> {
     type Error = ImportError;
 
-    fn open(&self, file: usize, handle: &fs::File, pins: &Pins) -> Result<Plan, ImportError> {
+    fn open(&self, file: usize, handle: &Handle, pins: &Pins) -> Result<Plan, ImportError> {
         let entry = self.entry(file);
         let changed = || ImportError::Changed {
             path: entry.source.clone(),

@@ -2,9 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
     io,
-    os::unix::fs::FileExt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +14,7 @@ use lode_tensors::Header;
 use crate::{
     ChunkHash, Store,
     cut::cdc_cuts,
-    hashing::{HashedChunk, Plan},
+    hashing::{Handle, HashedChunk, Plan},
     index::IndexError,
     outboard,
     sidecar::ChunkEntry,
@@ -89,7 +87,7 @@ impl Chunks {
     }
 
     /// Guesses from a few chunks of a file whether most of it is held.
-    pub(super) fn mostly_held(&self, plan: &Plan, handle: &File, len: u64) -> io::Result<bool> {
+    pub(super) fn mostly_held(&self, plan: &Plan, handle: &Handle, len: u64) -> io::Result<bool> {
         if self.fresh && lock(&self.claimed).is_empty() {
             return Ok(false);
         }

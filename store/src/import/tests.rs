@@ -370,6 +370,73 @@ fn a_file_that_is_adopted_becomes_the_container_and_is_not_copied() {
     assert!(folder.join("m.safetensors").exists());
 }
 
+/// Bytes in memory, of which one may be unreadable.
+#[derive(Debug)]
+struct InMemory {
+    bytes: Vec<u8>,
+    broken_at: Option<u64>,
+}
+
+impl Content for InMemory {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let range = offset..offset + buffer.len() as u64;
+        if self.broken_at.is_some_and(|at| range.contains(&at)) {
+            return Err(io::Error::other("a bad block"));
+        }
+        buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+        Ok(())
+    }
+}
+
+fn give(store: &Store, files: &[&[u8]], broken_at: Option<u64>) -> Result<Imported, ImportError> {
+    let content = |bytes: &&[u8]| -> Arc<dyn Content> {
+        let bytes = bytes.to_vec();
+        Arc::new(InMemory { bytes, broken_at })
+    };
+    let given = files.iter().map(content).collect();
+    import_given(store, given, &ImportOptions::default(), &Sink::default())
+}
+
+#[test]
+fn bytes_that_are_given_are_stored_as_a_pushed_file_is() {
+    let (weights, plain) = (model(&[1, 2, 3], 1024), noise(9, 5_000_000));
+    let files: [&[u8]; 4] = [&weights, &plain, b"small", b""];
+    let Home { store, _dir } = home();
+    let given = give(&store, &files, None).unwrap();
+    let back = read_back(&store, given.tree);
+    for (number, bytes) in files.iter().enumerate() {
+        assert_eq!(back[&number.to_string()].1, *bytes, "file {number}");
+    }
+    assert_eq!(given.size_new, given.size);
+    let containers = store.home().join("containers");
+    assert_eq!(files_below(&containers, "whole").len(), 2);
+
+    // The same tree as of a push, and nothing new in it.
+    let names = ["0", "1", "2", "3"];
+    let dir = folder(&names.into_iter().zip(files).collect::<Vec<_>>());
+    let pushed = push(&store, dir.path(), &ImportOptions::default()).unwrap();
+    assert_eq!((pushed.tree, pushed.size_new), (given.tree, 0));
+    // What is held for the most part is not stored again.
+    let changed = model(&[1, 2, 4], 1024);
+    let again = give(&store, &[&changed], None).unwrap();
+    assert_eq!(read_back(&store, again.tree)["0"].1, changed);
+    assert_eq!(files_below(&containers, "whole").len(), 2);
+}
+
+#[test]
+fn bytes_that_cannot_be_read_to_their_end_leave_nothing() {
+    let Home { store, _dir } = home();
+    let weights = model(&[1, 2, 3], 1024);
+    let end = weights.len() as u64 - 1;
+    let result = give(&store, &[&weights], Some(end));
+    assert!(matches!(result, Err(ImportError::Io { .. })), "{result:?}");
+    assert_eq!(left_over(&store), 0);
+}
+
 #[test]
 fn a_copy_does_not_rely_on_outside_places() {
     let Home { store, _dir } = home();
