@@ -33,10 +33,10 @@ pub const XORBS_KNOWN_MAX: usize = 1 << 20;
 /// Bytes of one map file that are read: more is no map.
 pub const MAP_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes of files that are made from xorbs before they are imported; a longer file is imported alone.
+/// Bytes of files that are made from xorbs and stored together; a longer file is stored alone.
 pub const ASSEMBLED_BYTES_MAX: u64 = 1 << 30;
 
-/// Files that are made from xorbs before they are imported.
+/// Files that are made from xorbs and stored together.
 pub const ASSEMBLED_FILES_MAX: usize = 256;
 
 /// Changes of one commit.

@@ -87,6 +87,17 @@ impl Mapped {
         Some(lengths.iter().map(|len| u64::from(*len)).sum())
     }
 
+    /// The chunk that holds the byte `offset` of those from chunk `first` on, and where in it.
+    pub(super) fn chunk_at(&self, first: u32, mut offset: u64) -> Option<(u32, u64)> {
+        for (chunk, len) in (first..).zip(self.lengths.get(first as usize..)?) {
+            match offset.checked_sub(u64::from(*len)) {
+                Some(behind) => offset = behind,
+                None => return Some((chunk, offset)),
+            }
+        }
+        None
+    }
+
     fn encode_into(&self, out: &mut Vec<u8>) {
         let count = |len: usize| u32::try_from(len).expect("at most 8192").to_le_bytes();
         out.extend_from_slice(&count(self.lengths.len()));
@@ -268,5 +279,18 @@ mod tests {
         assert!(mapped.is_covered());
         assert_eq!(mapped.len_of(2..5), Some(3));
         assert_eq!(mapped.len_of(8..11), None);
+    }
+
+    #[test]
+    fn a_byte_is_found_in_its_chunk() {
+        let mapped = Mapped {
+            lengths: vec![10, 0, 20, 30],
+            segments: Vec::new(),
+        };
+        assert_eq!(mapped.chunk_at(0, 9), Some((0, 9)));
+        assert_eq!(mapped.chunk_at(0, 10), Some((2, 0)));
+        assert_eq!(mapped.chunk_at(1, 49), Some((3, 29)));
+        assert_eq!(mapped.chunk_at(1, 50), None);
+        assert_eq!(mapped.chunk_at(5, 0), None);
     }
 }

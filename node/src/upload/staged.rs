@@ -3,11 +3,12 @@
 //! A staged file is a version without publisher that holds this file alone, kept like an own one, so that the
 //! collector sees it without a rule of its own. The local key `upload/INBOX/SHA256` (time, version) finds it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use lode_store::{
     VersionId,
-    import::{ImportOptions, ImportSink, import},
+    hashing::Content,
+    import::{ImportOptions, ImportSink, Imported, import, import_given},
     local::{self, Keep},
     log::Record,
     manifest::{Kind, Links, Version},
@@ -62,13 +63,18 @@ impl Uploads {
             ..ImportOptions::default()
         };
         let imported = import(self.node.store(), folder, &options, &Quiet)?;
+        let files = self.numbered(&imported, count)?;
+        Ok((files, Some(imported.guard)))
+    }
+
+    /// The files `0`, `1`, .. of what was stored.
+    fn numbered(&self, imported: &Imported, count: usize) -> Result<Vec<File>, UploadError> {
         let tree = self.node.reads().tree(imported.tree)?;
         let file = |number: usize| {
             let file = tree.file(&number.to_string()).cloned();
             file.ok_or_else(|| UploadError::usage("a file that was received is not in its tree"))
         };
-        let files = (0..count).map(file).collect::<Result<Vec<_>, _>>()?;
-        Ok((files, Some(imported.guard)))
+        (0..count).map(file).collect()
     }
 
     /// Stores and stages the files `0`, `1`, .. of a folder. None is, if the SHA-256 of one is not as announced.
@@ -80,6 +86,32 @@ impl Uploads {
         announced: &[Option<[u8; 32]>],
     ) -> Result<Vec<File>, UploadError> {
         let (files, guard) = self.import_folder(folder, announced.len())?;
+        self.stage_stored(inbox, &files, announced)?;
+        drop(guard);
+        Ok(files)
+    }
+
+    /// As [`Self::stage`], of files that lie in no folder.
+    pub(super) fn stage_given(
+        &self,
+        inbox: &Inbox,
+        given: Vec<Arc<dyn Content>>,
+        announced: &[Option<[u8; 32]>],
+    ) -> Result<Vec<File>, UploadError> {
+        let options = ImportOptions::default();
+        let imported = import_given(self.node.store(), given, &options, &Quiet)?;
+        let files = self.numbered(&imported, announced.len())?;
+        self.stage_stored(inbox, &files, announced)?;
+        drop(imported.guard);
+        Ok(files)
+    }
+
+    fn stage_stored(
+        &self,
+        inbox: &Inbox,
+        files: &[File],
+        announced: &[Option<[u8; 32]>],
+    ) -> Result<(), UploadError> {
         let mut records = Vec::new();
         for (file, announced) in files.iter().zip(announced) {
             if let Some(expected) = announced
@@ -94,8 +126,7 @@ impl Uploads {
             records.extend(self.records(inbox, file)?);
         }
         self.node.store().append(&records)?;
-        drop(guard);
-        Ok(files)
+        Ok(())
     }
 
     /// Stages a file that is stored already.

@@ -9,6 +9,7 @@
 //! may have taken is told by another boot of the machine, after which all of them are dropped.
 
 mod assemble;
+mod spread;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -444,6 +445,14 @@ impl Raw {
         let sum: u64 = lengths.iter().map(|len| u64::from(*len)).sum();
         Ok((sum == lengths_end - lengths_len).then_some(Self { file, lengths }))
     }
+}
+
+/// A xorb's name as clients write it: four numbers of eight bytes, the last byte first.
+fn shown(name: &[u8; 32]) -> String {
+    let words = name.as_chunks::<8>().0.iter();
+    words
+        .map(|word| format!("{:016x}", u64::from_le_bytes(*word)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -446,6 +446,30 @@ fn a_shard_that_lies_makes_no_file() {
     nothing_is_left(&at.node);
 }
 
+#[test]
+fn a_xorb_that_changed_on_disk_makes_no_file() {
+    let (at, uploads, inbox) = made();
+    let bytes = noise(9, 6_000_000);
+    let chunks: Vec<&[u8]> = bytes.chunks(100_000).collect();
+    xorb(&uploads, &inbox, [1; 32], &chunks);
+    let folder = at.node.home().join("uploads/xorbs");
+    let path = folder.join(inbox.id().to_string()).join("01".repeat(32));
+    let mut waiting = fs::read(&path).unwrap();
+    waiting[3_000_000] ^= 1;
+    fs::write(&path, waiting).unwrap();
+    let file = Assembly {
+        sha256: Some(sha256(&bytes)),
+        pieces: vec![piece([1; 32], 0..60, bytes.len())],
+    };
+    let refused = uploads.assemble(&inbox, vec![file]);
+    assert!(
+        matches!(refused, Err(UploadError::Digest { .. })),
+        "{refused:?}"
+    );
+    assert!(!uploads.has(&inbox, &sha256(&bytes)).unwrap());
+    nothing_is_left(&at.node);
+}
+
 #[tokio::test]
 async fn what_is_staged_outlives_the_collector_and_what_was_committed_goes_with_its_model() {
     let (at, uploads, inbox) = made();
