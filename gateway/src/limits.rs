@@ -148,7 +148,7 @@ pub const SHARD_FILES_MAX: usize = 100_000;
 /// Most segments of all files of a shard; each takes 56 bytes of memory.
 pub const SHARD_SEGMENTS_MAX: usize = 1_000_000;
 
-/// Most bytes behind the files of a shard that are read.
+/// Most bytes of a shard that are read beside its files.
 pub const SHARD_REST_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// How long an address or token for uploads is good.

@@ -1,4 +1,4 @@
-//! The two routes that take xorbs and shards. All others of the protocol answer 404, and clients go on without.
+//! The routes that take xorbs and shards. All others of the protocol answer 404, and clients go on without.
 
 use std::io;
 
@@ -29,6 +29,9 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::post("/xet/{epoch}/v1/shards", "Takes a shard")
             .scope::<Granted>()
             .to(put_shard),
+        Route::post("/xet/{epoch}/v2/shards", "Takes no shard")
+            .scope::<Granted>()
+            .to(refuse_shard),
     ]
 }
 
@@ -92,7 +95,18 @@ async fn put_shard(intake: Intake, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &json!({ "result": 1 })))
 }
 
-/// Reads what follows the files of a shard: the answer comes after the request.
+/// `POST /xet/{epoch}/v2/shards`
+///
+/// Clients ask here first, and go on to version 1 where they hear of 404. They hear of nothing while they send: an
+/// answer before the whole shard was read breaks the connection, and they try again after a while that grows
+/// from three seconds on.
+async fn refuse_shard(intake: Intake, request: Request) -> Answer {
+    open(&intake, &request)?;
+    with_body(request.body, drain).await?;
+    Err(Problem::not_found("shards are taken by version 1"))
+}
+
+/// Reads what is left of a shard: the answer comes after the request.
 fn drain(body: &mut BodyReader) -> Result<(), Problem> {
     use io::Read as _;
     let mut rest = body.take(crate::limits::SHARD_REST_BYTES_MAX);

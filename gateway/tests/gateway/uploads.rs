@@ -13,7 +13,10 @@ use lode_node::{NetworkOptions, Node, NodeOptions};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, tcp::OwnedReadHalf},
+};
 use tokio_util::sync::CancellationToken;
 
 /// A node with the model `acme/tiny`.
@@ -360,6 +363,37 @@ fn shard(sha256: &[u8], xorb: &str, chunks: u32, len: u32) -> Vec<u8> {
     out.extend_from_slice(&[0xff; 32]);
     out.extend_from_slice(&[0; 16]);
     out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_of_another_version_is_read_to_its_end_before_it_is_refused() {
+    // A client that is answered while it sends takes that for a broken connection, and waits before the next try.
+    let hub = Hub::new().await;
+    let (cas, token) = hub.xet().await;
+    let (mut reader, mut writer) = TcpStream::connect(hub.address).await.unwrap().into_split();
+    let shard = vec![0; 32 << 20];
+    let head = |method: &str, path: &str, len: usize| {
+        let host = hub.address;
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: {token}\r\ncontent-length: {len}\r\n\r\n"
+        )
+    };
+    let path = format!("{cas}/v2/shards");
+    let first = head("POST", &path, shard.len());
+    writer.write_all(first.as_bytes()).await.unwrap();
+    writer.write_all(&shard).await.unwrap();
+    let status = async |reader: &mut OwnedReadHalf| {
+        let mut status = [0; 12];
+        reader.read_exact(&mut status).await.unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    assert_eq!(status(&mut reader).await, "HTTP/1.1 404");
+    // The connection is whole: the next request on it is answered.
+    let next = head("GET", "/readyz", 0).replace("\r\nhost", "\r\nconnection: close\r\nhost");
+    writer.write_all(next.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("HTTP/1.1 200"), "{rest}");
 }
 
 #[tokio::test]
