@@ -53,6 +53,10 @@ const BATCH_BYTES: u64 = 32 << 20;
 /// How often, in one look, peers that were named in the last answers are asked too.
 const ROUNDS_MAX: usize = 4;
 
+/// How often a peer may fail to give a file that it says it has. Once is nothing: the version that it names for a file alone is gone
+/// when the last file of the commit has come, and another one has it.
+const FAILURES_MAX: u32 = 3;
+
 /// How much longer, for each node before it, a node waits before it takes over.
 const TURN: Duration = Duration::from_secs(2);
 
@@ -94,8 +98,8 @@ pub(super) struct Waiting {
     since: Instant,
     /// The most bytes that another node was seen to have.
     most: u64,
-    /// Peers that did not give what they said.
-    bad: HashSet<EndpointId>,
+    /// How often peers did not give what they said.
+    failures: HashMap<EndpointId, u32>,
     taken: bool,
     drip: Bytes,
     dripped: Instant,
@@ -108,11 +112,22 @@ impl Waiting {
             alone,
             since: Instant::now(),
             most: 0,
-            bad: HashSet::new(),
+            failures: HashMap::new(),
             taken: false,
             drip: Bytes::new(),
             dripped: Instant::now(),
         }
+    }
+
+    fn failed(&mut self, peer: EndpointId) {
+        *self.failures.entry(peer).or_default() += 1;
+    }
+
+    /// Whether a peer is asked no more.
+    fn is_bad(&self, peer: &EndpointId) -> bool {
+        self.failures
+            .get(peer)
+            .is_some_and(|times| *times >= FAILURES_MAX)
     }
 
     /// Whether some bytes came from peers.
@@ -253,7 +268,7 @@ pub(super) async fn next(origin: &Origin, spool: &Arc<Spool>, waiting: &mut Wait
     let (mut holders, mut wanted, mut progress) = (Vec::new(), Vec::new(), None);
     for (met, file, _) in answers {
         let id = met.peer.id();
-        if waiting.bad.contains(&id) {
+        if waiting.is_bad(&id) {
             continue;
         }
         if let Some(version) = file.version {
@@ -331,7 +346,8 @@ pub(super) async fn take(
         Ok(list) => list,
         Err(why) => {
             tracing::debug!(peer = %first.peer.id().fmt_short(), why, "a peer does not give a file that it has");
-            waiting.bad.insert(first.peer.id());
+            waiting.failed(first.peer.id());
+            tokio::time::sleep(POLL).await;
             return Ok(hasher);
         }
     };
@@ -349,7 +365,8 @@ pub(super) async fn take(
             Ok(batch) => batch,
             Err(why) => {
                 tracing::debug!(why, "peers do not give all of a file that they have");
-                waiting.bad.extend(peers.iter().map(Peer::id));
+                peers.iter().for_each(|peer| waiting.failed(peer.id()));
+                tokio::time::sleep(POLL).await;
                 return Ok(hasher);
             }
         };
@@ -361,7 +378,7 @@ pub(super) async fn take(
             skip = 0;
             let length = chunk.len() as u64;
             if spool.written() + length > spool.file().size {
-                waiting.bad.insert(first.peer.id());
+                waiting.failed(first.peer.id());
                 return Ok(hasher);
             }
             waiting.taken = true;
@@ -525,6 +542,17 @@ mod tests {
             .collect();
         assert_eq!(lengths, [2, 3]);
         assert!(Batches::new(&list, (32 << 20) + 6).next().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_fails_once_is_asked_again_and_not_for_ever() {
+        let mut waiting = Waiting::new(false);
+        let id = iroh::SecretKey::from_bytes(&[1; 32]).public();
+        for _ in 0..FAILURES_MAX {
+            assert!(!waiting.is_bad(&id));
+            waiting.failed(id);
+        }
+        assert!(waiting.is_bad(&id));
     }
 
     #[test]
