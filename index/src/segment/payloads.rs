@@ -2,11 +2,13 @@
 //! (docs/format/segment.md, `payload-frames` and `payload-table`).
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io::{self, Write},
 };
 
 use roaring::RoaringBitmap;
+use zstd::bulk::Decompressor;
 
 use super::{
     SectionBytes,
@@ -14,8 +16,11 @@ use super::{
 };
 use crate::{limits::PAYLOAD_BYTES_MAX, payload::Payload, view::PartError};
 
-/// Bytes of payloads after which a frame ends.
-const FRAME_BYTES: usize = 16 << 10;
+/// Bytes of payloads after which a frame ends. Each result of a search costs the unpacking of one.
+const FRAME_BYTES: usize = 4 << 10;
+
+/// Most bytes of a frame that is read: frames end after 16 KiB at the latest (docs/format/segment.md), with a whole payload.
+const FRAME_BYTES_MAX: usize = (16 << 10) + PAYLOAD_BYTES_MAX;
 
 /// Bytes of unpacked frames that are kept while many rows are read.
 const UNPACKED_BYTES: usize = 2 << 20;
@@ -31,6 +36,11 @@ const OFFSETS: usize = 1;
 const ENDS: usize = 2;
 
 const DAMAGED: PartError = PartError::Damaged("payloads");
+
+thread_local! {
+    /// Making one costs as much as unpacking a frame.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Writes frames; keeps what the table will say.
 #[derive(Debug, Default)]
@@ -202,10 +212,10 @@ impl Payloads {
         let next_row = self.table.u32(FIRST_ROWS, number + 1).unwrap_or(self.rows);
         let last = next_row.checked_sub(1).ok_or(DAMAGED)?;
         let len = self.table.u32(ENDS, last as usize).ok_or(DAMAGED)? as usize;
-        if len > FRAME_BYTES + PAYLOAD_BYTES_MAX {
+        if len > FRAME_BYTES_MAX {
             return Err(DAMAGED);
         }
-        let bytes = zstd::bulk::decompress(packed, len).map_err(|_| DAMAGED)?;
+        let bytes = unpacked(packed, len).map_err(|_| DAMAGED)?;
         if bytes.len() != len {
             return Err(DAMAGED);
         }
@@ -229,4 +239,15 @@ impl Payloads {
             .ok_or(DAMAGED)?;
         Payload::from_bytes(bytes).map_err(|_| DAMAGED)
     }
+}
+
+/// At most `len` bytes that were packed.
+fn unpacked(packed: &[u8], len: usize) -> io::Result<Vec<u8>> {
+    UNPACKER.with_borrow_mut(|unpacker| {
+        let unpacker = match unpacker {
+            Some(unpacker) => unpacker,
+            none => none.insert(Decompressor::new()?),
+        };
+        unpacker.decompress(packed, len)
+    })
 }
