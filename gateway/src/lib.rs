@@ -17,6 +17,7 @@ mod file;
 pub mod gateway;
 pub mod guard;
 mod hub;
+mod in_place;
 mod intake;
 pub mod kept;
 pub mod limits;

@@ -260,16 +260,17 @@ fn done(started: Instant, result: &impl Serialize) -> Answer {
     Ok(answer::json(StatusCode::OK, &shown))
 }
 
-/// Does what blocks on a thread where that is fine.
+/// Does what blocks.
 async fn blocking(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(answer) => answer,
-        Err(error) => Err(Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            FailureKind::Failed,
-            format!("the request broke off: {error}"),
-        )),
-    }
+    crate::in_place::in_place(work)
+        .await
+        .unwrap_or_else(|fault| {
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                FailureKind::Failed,
+                format!("the request broke off: {fault}"),
+            ))
+        })
 }
 
 #[cfg(test)]
