@@ -237,12 +237,16 @@ def main():
             print(f"| {name} | {statistics.median(values):.1f} | {', '.join(f'{value:.1f}' for value in values)} |")
         ratio = statistics.median(rows["without reading requests"]) / statistics.median(rows["qdrant-edge: upsert"])
         print(f"\nwithout reading requests / qdrant-edge: {ratio:.2f} (bar 1)\n")
-        dim, found = base.shape[1], {"here": [], "http": []}
+        dim, found, bare = base.shape[1], {"here": [], "http": []}, []
         for turn in range(args.rounds):
+            node.settled()
+            # the same segments: what the engine finds in them is one thing, what asking over HTTP adds is another
+            (data,) = (work / "home/collections").glob("bench.*/data")
+            shutil.copytree(data, work / f"here-{turn}")
             found["here"].append(run(args.bench, "here", work / f"here-{turn}", work / "base", work / "queries", dim, args.seconds, args.rate))
             shutil.rmtree(work / f"here-{turn}")
-            node.settled()
             found["http"].append(run(args.bench, "http", node.address, work / "queries", dim, args.seconds, args.rate, work / "bodies"))
+            bare.append(run(args.bench, "bare", args.seconds))
         print("| searches, ms | p50 alone | p99 alone | p50 while writing | p99 while writing | points/s written |\n|---|---|---|---|---|---|")
         middle = {}
         for name, turns in found.items():
@@ -250,6 +254,8 @@ def main():
             middle[name] = {(when, what): of(when, what) for when in ("alone", "writing") for what in ("p50", "p99")}
             shown = " | ".join(f"{middle[name][when, what]:.3f}" for when in ("alone", "writing") for what in ("p50", "p99"))
             print(f"| {name} | {shown} | {statistics.median(turn['points_per_second'] for turn in turns):.0f} |")
+        of = lambda what: statistics.median(turn[what] for turn in bare)
+        print(f"\nan exchange of as many bytes over loopback and nothing else: p50 {of('p50'):.3f} ms, p99 {of('p99'):.3f} ms")
         for when in ("alone", "writing"):
             here, over = middle["here"], middle["http"]
             bar = 1.5 * here[when, "p50"] + 0.3

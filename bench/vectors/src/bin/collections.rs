@@ -3,15 +3,17 @@
 //! usage: collections ingest ADDRESS COLLECTION STATUS BODIES
 //!        collections http ADDRESS QUERIES DIM SECONDS RATE BODIES
 //!        collections here FOLDER BASE QUERIES DIM SECONDS RATE
+//!        collections bare SECONDS
 //!
-//! BODIES are upserts as a client sent them, each after its length in four bytes. BASE and QUERIES are rows of singles.
+//! BODIES are upserts as a client sent them, each after its length in four bytes. BASE and QUERIES are rows of singles. FOLDER is a
+//! collection as a node has it, or a copy of it: it is written to.
 //! Searches come one after the other, alone and while RATE points a second are set anew, in batches of 64. Answers are
 //! lines of JSON; times are milliseconds.
 
 use std::{
     fs::File,
     io::{BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -20,8 +22,7 @@ use std::{
 
 use lode_bench_vectors::{Failure, singles};
 use lode_index::{
-    Collection, CollectionConfig, Dim, Dtype, Metric, Payload, Point, Report, SearchRequest,
-    Vector, VectorParams,
+    Collection, Payload, Point, Report, SearchRequest, Vector,
     collection::{Budget, Maintained},
     operation::Operation,
     view::{With, WithVectors},
@@ -203,20 +204,10 @@ fn here(arguments: &[String]) -> Result<serde_json::Value, Failure> {
         return Err("usage: collections here FOLDER BASE QUERIES DIM SECONDS RATE".into());
     };
     let (base, queries, dim) = (singles(base)?, singles(queries)?, dim.parse::<usize>()?);
-    let config = CollectionConfig::single(VectorParams {
-        dim: Dim::new(u32::try_from(dim)?)?,
-        metric: Metric::Cosine,
-        dtype: Dtype::F32,
-    });
-    let collection = Collection::create(Path::new(folder), config)?;
+    let collection = Collection::open(Path::new(folder))?;
     let maintain = || -> Result<bool, Failure> {
         Ok(collection.maintain(&Budget::default())? == Maintained::Nothing)
     };
-    for batch in 0..(base.len() / dim).div_ceil(BATCH) {
-        collection.apply(upsert(&base, dim, batch))?;
-    }
-    collection.freeze()?;
-    while !maintain()? {}
     let with = With {
         payload: true,
         vectors: WithVectors::None,
@@ -249,6 +240,34 @@ fn here(arguments: &[String]) -> Result<serde_json::Value, Failure> {
     })
 }
 
+/// Exchanges of as many bytes as a search has, between two threads over loopback, and nothing else.
+fn bare(arguments: &[String]) -> Result<serde_json::Value, Failure> {
+    let [seconds] = arguments else {
+        return Err("usage: collections bare SECONDS".into());
+    };
+    const ASKED_BYTES: usize = 8 << 10;
+    const ANSWER_BYTES: usize = 1 << 10;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    (client.set_nodelay(true)?, server.set_nodelay(true)?);
+    thread::spawn(move || {
+        let mut asked = [0; ASKED_BYTES];
+        while server.read_exact(&mut asked).is_ok()
+            && server.write_all(&asked[..ANSWER_BYTES]).is_ok()
+        {}
+    });
+    let (seconds, began, mut times) = (seconds.parse()?, Instant::now(), Vec::new());
+    let (asked, mut answer) = ([1; ASKED_BYTES], [0; ANSWER_BYTES]);
+    while began.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        client.write_all(&asked)?;
+        client.read_exact(&mut answer)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(told(times))
+}
+
 fn ingest(arguments: &[String]) -> Result<serde_json::Value, Failure> {
     let [address, collection, status, file] = arguments else {
         return Err("usage: collections ingest ADDRESS COLLECTION STATUS BODIES".into());
@@ -271,7 +290,8 @@ fn main() -> Result<(), Failure> {
         Some((what, rest)) if what == "ingest" => ingest(rest)?,
         Some((what, rest)) if what == "http" => over_http(rest)?,
         Some((what, rest)) if what == "here" => here(rest)?,
-        _ => return Err("usage: collections ingest|http|here ..".into()),
+        Some((what, rest)) if what == "bare" => bare(rest)?,
+        _ => return Err("usage: collections ingest|http|here|bare ..".into()),
     };
     println!("{told}");
     Ok(())
