@@ -1,4 +1,4 @@
-//! Work that blocks and is short: searches, changes of collections.
+//! Work that blocks and is short, as searches are. What may take long holds up the end of its connection here: it has threads of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use crate::{
     answer::{self, Answer, Problem},
+    in_place::in_place,
     reader::Read,
     route::Route,
     writer::Write,
@@ -260,17 +261,25 @@ fn done(started: Instant, result: &impl Serialize) -> Answer {
     Ok(answer::json(StatusCode::OK, &shown))
 }
 
-/// Does what blocks.
+/// Does what blocks, and may do so for long.
 async fn blocking(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    crate::in_place::in_place(work)
-        .await
-        .unwrap_or_else(|fault| {
-            Err(Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                FailureKind::Failed,
-                format!("the request broke off: {fault}"),
-            ))
-        })
+    let done = tokio::task::spawn_blocking(work).await;
+    answered(done.map_err(|error| error.to_string()))
+}
+
+/// Reads points.
+async fn reading(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    answered(in_place(work).await)
+}
+
+fn answered(done: Result<Answer, String>) -> Answer {
+    done.unwrap_or_else(|fault| {
+        Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            FailureKind::Failed,
+            format!("the request broke off: {fault}"),
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ask::{self, Ask, Shown},
-    blocking,
     body::{As, take},
     done, invalid,
     json::{self, Fields, format_error, point_id, point_ids},
+    reading,
     run::{Asked, STEP_POINTS, damaged, noted},
     show::{PointJson, Room},
     wrong_input,
@@ -35,7 +35,7 @@ async fn with(
     let started = Instant::now();
     let name = request.params.get("collection").to_owned();
     let body = take(&mut request, As::Values).await?;
-    blocking(move || {
+    reading(move || {
         let collection = reader.collection(&name)?;
         let map = json::object(&body.bytes)?;
         work(&collection, &map, started)
@@ -197,7 +197,7 @@ pub(super) async fn retrieve(reader: Reader, request: Request) -> Answer {
 /// `GET /collections/{collection}/points/{id}`
 pub(super) async fn point(reader: Reader, request: Request) -> Answer {
     let started = Instant::now();
-    blocking(move || {
+    reading(move || {
         let collection = reader.collection(request.params.get("collection"))?;
         let text = request.params.get("id");
         let id = text.parse().map_err(wrong_input)?;
