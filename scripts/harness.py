@@ -43,7 +43,7 @@ class Home:
 
     def __init__(self, folder):
         self.folder = folder
-        self.environment = {**os.environ, "LODE_HOME": str(folder), "LODE_OFFLINE": "1"}
+        self.environment = {**os.environ, "LODE_HOME": str(folder), "LODE_OFFLINE": "1", "LODE_LOG": "warn"}
         self.process = self.address = None
 
     def lode(self, *arguments, code=0):

@@ -23,12 +23,16 @@ pub enum UploadError {
         source: io::Error,
     },
     /// There is no room for it.
-    #[error("no room for {needed} bytes: {free} are free, of which some are kept free")]
+    #[error(
+        "no room for {needed} bytes: {free} are free, of which {reserved} stay free; free some on the node"
+    )]
     NoRoom {
         /// Bytes that were announced.
         needed: u64,
         /// Bytes that are free.
         free: u64,
+        /// Bytes that uploads leave free.
+        reserved: u64,
     },
     /// It has another length than was announced.
     #[error("{found} bytes came where {expected} were announced")]

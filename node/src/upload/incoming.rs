@@ -83,11 +83,21 @@ impl Uploads {
         let home = self.node.home();
         let space = self.node.store().options().disk.space(home);
         let Space { total, free } = space.map_err(UploadError::io(home))?;
-        if needed.saturating_add(total / limits::RESERVE_SHARE) > free {
-            return Err(UploadError::NoRoom { needed, free });
+        let reserved = reserved(total);
+        if needed.saturating_add(reserved) > free {
+            return Err(UploadError::NoRoom {
+                needed,
+                free,
+                reserved,
+            });
         }
         Ok(())
     }
+}
+
+/// Bytes of a file system of `total` ones that uploads leave free.
+fn reserved(total: u64) -> u64 {
+    (total / limits::RESERVE_SHARE).min(limits::RESERVE_BYTES_MAX)
 }
 
 /// The content of small files of a commit that is being received.
@@ -175,6 +185,13 @@ impl Uploads {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_fiftieth_of_a_small_disk_stays_free_and_a_gibibyte_of_a_large_one() {
+        assert_eq!(reserved(50_000), 1_000);
+        assert_eq!(reserved(50 << 30), 1 << 30);
+        assert_eq!(reserved(4 << 40), 1 << 30);
+    }
 
     #[test]
     fn a_commit_holds_so_many_bytes_of_content_and_no_more() {

@@ -12,8 +12,12 @@ pub const MAP_AGE_MAX: Duration = Duration::from_secs(22 * 24 * 3600);
 /// How often is looked for what expired.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
-/// Part of the file system, one in so many bytes, that uploads leave free.
+/// Part of the file system, one in so many bytes, that uploads leave free, as long as it is at most
+/// [`RESERVE_BYTES_MAX`].
 pub const RESERVE_SHARE: u64 = 50;
+
+/// Most bytes that uploads leave free: 1 GiB. A share alone would keep what many a model needs on a large disk.
+pub const RESERVE_BYTES_MAX: u64 = 1 << 30;
 
 /// Bytes of the longest file that is uploaded: 1 TiB.
 pub const FILE_BYTES_MAX: u64 = 1 << 40;
