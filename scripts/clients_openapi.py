@@ -3,7 +3,7 @@
 usage: clients_openapi.py PATH_OF_LODE CACHE
 
 CACHE/openapi has schemathesis and prometheus_client (scripts/setup). LODE_OPENAPI_SEED chooses other requests,
-LODE_OPENAPI_SECONDS (default 8) bounds the time of each of the three runs.
+LODE_OPENAPI_SECONDS (default 8) bounds the time of each of the five runs.
 """
 import json
 import os
@@ -19,10 +19,7 @@ VENV = pathlib.Path(sys.argv[2]).resolve() / "openapi/bin"
 SEED = os.environ.get("LODE_OPENAPI_SEED", "20261127")
 SECONDS = os.environ.get("LODE_OPENAPI_SECONDS", "8")
 # What is right to ask for and is not there: no such rows or bytes, or another ETag.
-CONFIG = """
-[checks.positive_data_acceptance]
-expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "416", "5xx"]
-"""
+RIGHT = ["2xx", "304", "401", "403", "404", "409", "412", "416", "5xx"]
 
 
 def tensors(path, shapes):
@@ -85,10 +82,10 @@ def names(home, token=None):
     }
 
 
-def schemathesis(home, document, work, *arguments):
+def schemathesis(home, document, work, *arguments, right=RIGHT):
     """Runs it over a document and fails with what it says."""
     (work / "openapi.json").write_text(json.dumps(document))
-    (work / "schemathesis.toml").write_text(CONFIG)
+    (work / "schemathesis.toml").write_text(f"[checks.positive_data_acceptance]\nexpected-statuses = {json.dumps(right)}\n")
     command = [VENV / "st", "--config-file", work / "schemathesis.toml", "run", work / "openapi.json"]
     command += ["--url", f"http://{home.address}", "--checks", "all", "--seed", SEED, "--max-time", SECONDS]
     command += ["--generation-database", "none", "--suppress-health-check", "all", "--no-color", *arguments]
@@ -98,12 +95,14 @@ def schemathesis(home, document, work, *arguments):
     return done.stdout
 
 
-def document_of(home):
-    """The document without the routes of single collections: their names, dimensions and filters are more than a schema says, so that
-    what it makes up is rightly refused."""
+def document_of(home, of_collections=False):
+    """The document without the routes of single collections, or of these alone: their dimensions and filters are more than a schema says,
+    so that what it makes up may rightly be refused."""
     document = json.loads(get(home, "/lode/v1/openapi.json"))
-    for path in [path for path in document["paths"] if path.startswith("/lode/v1/collections/")]:
-        del document["paths"][path]
+    for path in list(document["paths"]):
+        if path.startswith("/lode/v1/collections/") != of_collections:
+            del document["paths"][path]
+    assert document["paths"]
     return document
 
 
@@ -131,6 +130,24 @@ def requests_for_what_there_is_are_answered_as_the_document_says(work):
     home = served(work)
     document = document_of(home)
     schemathesis(home, named(document, names(home)), work)
+    home.stop()
+
+
+@test
+def requests_for_a_collection_are_answered_as_the_document_says(work):
+    home = served(work)
+    document = document_of(home, of_collections=True)
+    document = named(document, {"collection": ["acme/docs", "docs", "nothing"]})
+    # one that is deleted answers nothing more, and one that was made is none of these
+    without = ["--exclude-method", "DELETE", "--exclude-method", "PUT"]
+    schemathesis(home, document, work, *without, right=["400", "422", *RIGHT])
+    home.stop()
+
+
+@test
+def requests_for_any_collection_are_answered_as_the_document_says(work):
+    home = served(work)
+    schemathesis(home, document_of(home, of_collections=True), work, right=["400", "422", *RIGHT])
     home.stop()
 
 

@@ -249,10 +249,32 @@ impl Description {
     pub fn takes<T: ToSchema>(mut self, about: &str) -> Self {
         let named = schema::<T>();
         self.schemas.extend(named.schemas);
+        self.body(about, Required::True, named.reference)
+    }
+
+    /// As [`Self::takes`], without the `name` that the address gives. Where nothing else must be there, the body
+    /// may be left out.
+    pub fn takes_unnamed<T: ToSchema>(mut self, about: &str) -> Self {
+        let mut named = schema::<T>();
+        let mut required = Required::False;
+        if let Some((name, RefOr::T(Schema::Object(body)))) = named.schemas.first_mut() {
+            name.push_str("Body");
+            named.reference = Ref::from_schema_name(name.as_str()).into();
+            body.properties.remove("name");
+            body.required.retain(|property| property != "name");
+            if !body.required.is_empty() {
+                required = Required::True;
+            }
+        }
+        self.schemas.extend(named.schemas);
+        self.body(about, required, named.reference)
+    }
+
+    fn body(mut self, about: &str, required: Required, schema: RefOr<Schema>) -> Self {
         let body = RequestBodyBuilder::new()
             .description(Some(about))
-            .required(Some(Required::True))
-            .content("application/json", Content::new(Some(named.reference)));
+            .required(Some(required))
+            .content("application/json", Content::new(Some(schema)));
         self.body = Some(body.build());
         self
     }

@@ -135,7 +135,7 @@ pub(super) async fn create(writer: Writer, mut request: Request) -> Answer {
 
 pub(super) fn describe_create() -> Description {
     Description::json::<CollectionShown>("The collection.")
-        .takes::<CollectionCreate>("What it holds; its name is that of the address.")
+        .takes_unnamed::<CollectionCreate>("What it holds; its name is that of the address.")
         .problem(409, "There is one of that name.")
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn search(reader: Reader, mut request: Request) -> Answer {
 
 pub(super) fn describe_search() -> Description {
     Description::json::<PointsFound>("The nearest points, the nearest first.")
-        .takes::<CollectionSearch>(
+        .takes_unnamed::<CollectionSearch>(
             "What is searched for. `filter` may be JSON in Qdrant's grammar.",
         )
 }
@@ -192,7 +192,7 @@ pub(super) async fn read(reader: Reader, mut request: Request) -> Answer {
 
 pub(super) fn describe_read() -> Description {
     Description::json::<PointsFound>("The points; `next` is the first id that is not among them.")
-        .takes::<CollectionPoints>("Which points. `filter` may be JSON in Qdrant's grammar.")
+        .takes_unnamed::<CollectionPoints>("Which points. `filter` may be JSON in Qdrant's grammar.")
 }
 
 /// `POST /lode/v1/collections/{collection}/points`
@@ -228,7 +228,9 @@ pub(super) async fn delete_points(writer: Writer, mut request: Request) -> Answe
 
 pub(super) fn describe_delete_points() -> Description {
     Description::json::<PointsCounted>("They are deleted.")
-        .takes::<CollectionSelect>("Which points. `filter` may be JSON in Qdrant's grammar.")
+        .takes_unnamed::<CollectionSelect>(
+            "Which points. `filter` may be JSON in Qdrant's grammar.",
+        )
         .problem(507, "The disk is full.")
 }
 
@@ -247,7 +249,7 @@ pub(super) async fn commit(writer: Writer, mut request: Request) -> Answer {
 
 pub(super) fn describe_commit() -> Description {
     Description::json::<Pushed>("The version, or the one that holds the same already.")
-        .takes::<CollectionCommit>("What to call it.")
+        .takes_unnamed::<CollectionCommit>("What to call it.")
         .problem(507, "The disk is full.")
 }
 
