@@ -142,7 +142,11 @@ pub(super) fn describe_create() -> Description {
 /// `DELETE /lode/v1/collections/{collection}?force=true`
 pub(super) async fn delete(writer: Writer, request: Request) -> Answer {
     let name = request.params.get("collection").to_owned();
-    let force = request.target.query("force") == Some("true");
+    let force = match request.target.query("force") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::usage("force is `true` or `false`")),
+    };
     blocking(move || {
         let name = changeable(&writer, &name)?;
         ask(writer.reader(), CollectionCommand::Remove { name, force })

@@ -64,6 +64,11 @@ async fn a_collection_is_made_filled_searched_and_committed_over_http() {
     assert_eq!(gone["points"], 1);
     let (status, _) = raw(&node, None, "DELETE", "/docs", "").await;
     assert_eq!(status, 403, "its points are in no version");
+    for force in ["", "yes", "1"] {
+        let path = format!("/docs?force={force}");
+        let (status, _) = raw(&node, None, "DELETE", &path, "").await;
+        assert_eq!(status, 400, "{path}");
+    }
     let pushed = done(
         &node,
         "POST",
