@@ -32,28 +32,35 @@ pub(super) fn products(
     keys: &mut Vec<f32>,
 ) {
     let layout = records.layout();
-    let ones = _mm256_set1_epi16(1);
     for (at, row) in rows.iter().enumerate() {
         prefetch_ahead(records, rows, at);
         let record = records.record(*row);
-        let blocks = record[..layout.code_bytes].as_chunks::<32>().0;
-        let mut sums = [_mm256_setzero_si256(); 2];
-        for (at, (a, b)) in query
-            .code
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .zip(blocks)
-            .enumerate()
-        {
-            let (a, b) = (load_256(a), load_256(b));
-            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
-            let sum = &mut sums[at % 2];
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+        let lines = record[..layout.code_bytes].as_chunks::<64>().0;
+        let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for (a, b) in query.code.as_chunks::<64>().0.iter().zip(lines) {
+            let ([a, c], [b, d]) = (halves(a), halves(b));
+            even = _mm256_add_epi32(even, products_of_32(a, b));
+            odd = _mm256_add_epi32(odd, products_of_32(c, d));
         }
-        let sum = sum_of_8(_mm256_add_epi32(sums[0], sums[1]));
+        let sum = sum_of_8(_mm256_add_epi32(even, odd));
         keys.push(key(head(record, layout), query.factor, sum));
     }
+}
+
+/// Both halves of a line.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(line: &[u8; 64]) -> [__m256i; 2] {
+    let halves = line.as_chunks::<32>().0;
+    [load_256(&halves[0]), load_256(&halves[1])]
+}
+
+/// Sums of four products each of signed bytes that are never -128.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn products_of_32(a: __m256i, b: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
+    _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
 /// As [`crate::vectors::kernel::Kernel::keys`].

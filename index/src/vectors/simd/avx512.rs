@@ -70,17 +70,15 @@ fn any(records: &Records<'_>, query: &CodeQuery<'_>, rows: &[u32], keys: &mut Ve
         prefetch_ahead(records, rows, at);
         let record = records.record(*row);
         let blocks = record[..layout.code_bytes].as_chunks::<64>().0;
+        let (pairs, rest) = query.code.as_chunks::<64>().0.as_chunks::<2>();
+        let (stored, stored_rest) = blocks.as_chunks::<2>();
         let mut sums = [_mm512_setzero_si512(); 2];
-        for (at, (a, b)) in query
-            .code
-            .as_chunks::<64>()
-            .0
-            .iter()
-            .zip(blocks)
-            .enumerate()
-        {
-            let sum = &mut sums[at % 2];
-            *sum = _mm512_dpbusd_epi32(*sum, unsigned(a), load_512(b));
+        for ([a, c], [b, d]) in pairs.iter().zip(stored) {
+            sums[0] = _mm512_dpbusd_epi32(sums[0], unsigned(a), load_512(b));
+            sums[1] = _mm512_dpbusd_epi32(sums[1], unsigned(c), load_512(d));
+        }
+        for (a, b) in rest.iter().zip(stored_rest) {
+            sums[0] = _mm512_dpbusd_epi32(sums[0], unsigned(a), load_512(b));
         }
         let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]));
         let head = head(record, layout);
