@@ -20,7 +20,7 @@ use crate::{
     point::{SparseVector, StoredVectors, Vector},
     rows::{Row, RowSet},
     top::Best,
-    vectors::{self, LiveRows},
+    vectors::{self, LiveBlocks, LiveRows},
     view::{Counted, DenseQuery, OrderRequest, PartError},
 };
 
@@ -128,26 +128,6 @@ impl Live {
             .map(|point| &**point)
             .ok_or(PartError::Damaged("a row of the live part is missing"))
     }
-
-    /// The blocks with their first rows and the members of a set that lie in them.
-    fn filtered<'a>(
-        &'a self,
-        allowed: Option<&'a RowSet>,
-    ) -> impl Iterator<Item = (u32, &'a Block, Option<RowSet>)> {
-        self.blocks
-            .iter()
-            .zip(0u32..)
-            .filter_map(move |(block, at)| {
-                let start = at * BLOCK_ROWS;
-                let Some(allowed) = allowed else {
-                    return Some((start, &**block, None));
-                };
-                let mut rows = RowSet::empty(BLOCK_ROWS);
-                let inside = (0..BLOCK_ROWS).filter(|row| allowed.contains(Row(start + row)));
-                inside.for_each(|row| rows.insert(Row(row)));
-                (rows.count() > 0).then_some((start, &**block, Some(rows)))
-            })
-    }
 }
 
 /// Whether a row may be found.
@@ -216,16 +196,12 @@ impl Part for Live {
         k: usize,
         allowed: Option<&RowSet>,
     ) -> Result<Vec<(u32, f32)>, PartError> {
-        let mut best = Best::new(k, query.query.params().metric.higher_is_nearer());
-        for (start, block, rows) in self.filtered(allowed) {
-            let Some(dense) = block.dense.get(query.name) else {
-                continue;
-            };
-            for hit in dense.search(query.query, &query.search(k, rows.as_ref())) {
-                best.offer(start + hit.row.0, hit.score);
-            }
-        }
-        Ok(best.into_sorted())
+        let starts = (0u32..).step_by(BLOCK_ROWS as usize);
+        let blocks = starts
+            .zip(&self.blocks)
+            .filter_map(|(start, block)| Some((start, block.dense.get(query.name)?)));
+        let hits = LiveBlocks::new(blocks).search(query.query, &query.search(k, allowed));
+        Ok(hits.iter().map(|hit| (hit.row.0, hit.score)).collect())
     }
 
     fn search_sparse(

@@ -5,7 +5,7 @@
 //! by their stored form. Below some thousand vectors there are no links, and every code is looked at.
 //!
 //! - [`encode`] checks a vector and makes the stored form; [`Query`] is one that is searched for.
-//! - [`LiveRows`] has vectors in memory, before they are in a segment.
+//! - [`LiveRows`] has vectors in memory, before they are in a segment; [`LiveBlocks`] searches several as one.
 //! - [`Linked`] are those of a segment with the links that a [`GraphBuilder`] made, and their order; [`write_vectors`] writes
 //!   them.
 //! - [`VectorPart`] opens and searches them.
@@ -37,7 +37,7 @@ pub use check::{CheckVectorsError, Checked};
 pub use graph::HnswRsBuilder;
 pub use graph::{BatchBuilder, Codes, Graph, GraphBuilder, Layer};
 pub use linked::Linked;
-pub use live::LiveRows;
+pub use live::{LiveBlocks, LiveRows};
 pub use part::{OpenVectorsError, Plan, VectorPart};
 pub use query::{Hit, Query, Search};
 pub use stored::{VectorError, decode, encode};

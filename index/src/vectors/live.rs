@@ -73,6 +73,21 @@ impl LiveRows {
     pub fn rows(&self) -> u32 {
         Stored::rows(self)
     }
+}
+
+/// Blocks of rows of one field, which are searched as one.
+#[derive(Debug, Clone)]
+pub struct LiveBlocks<'a> {
+    /// Each after the number of its first row, in their order.
+    blocks: Vec<(u32, &'a LiveRows)>,
+}
+
+impl<'a> LiveBlocks<'a> {
+    /// Blocks, each after the number of its first row, in the order of these.
+    pub fn new(blocks: impl IntoIterator<Item = (u32, &'a LiveRows)>) -> Self {
+        let blocks = blocks.into_iter().collect();
+        Self { blocks }
+    }
 
     /// The nearest rows, nearest first; equally near ones by row. Looks at all of them: as they are stored if the search is
     /// exact or the metric is Manhattan, else by codes first.
@@ -82,24 +97,45 @@ impl LiveRows {
     /// A query for other vectors.
     #[must_use]
     pub fn search(&self, query: &Query, search: &Search<'_>) -> Vec<Hit> {
-        assert_eq!(query.params(), self.params);
+        let Some((_, any)) = self.blocks.first() else {
+            return Vec::new();
+        };
+        let same = |(_, rows): &(u32, &LiveRows)| rows.params == query.params();
+        assert!(self.blocks.iter().all(same), "a query for other vectors");
         let mut pool = Pool::default();
-        let coder = self.coder.as_ref().filter(|_| !search.exact);
+        // That of all blocks: it knows the parameters and no vectors.
+        let coder = any.coder.as_ref().filter(|_| !search.exact);
         let Some(coder) = coder else {
             return scan::exact(self, query, search, &mut pool);
         };
-        let records = Records::new(&self.records, self.layout).expect("whole records");
-        let coded = coder.query(query.vector(), self.layout);
+        let coded = coder.query(query.vector(), any.layout);
+        let (kernel, coded) = (query.kernel(), coded.as_query());
         let mut found = Pool::default();
         found.reset(scan::candidates(search.k));
-        scan::codes(
-            query.kernel(),
-            &records,
-            &coded.as_query(),
-            search.filter,
-            &mut found,
-        );
+        for (start, block) in &self.blocks {
+            let records = Records::new(&block.records, block.layout).expect("whole records");
+            let may = |row: &u32| {
+                let filter = search.filter;
+                filter.is_none_or(|filter| filter.contains(Row(start + row)))
+            };
+            let rows = (0..Stored::rows(*block)).filter(may);
+            scan::codes(kernel, &records, &coded, *start, rows, &mut found);
+        }
         scan::rescore(self, query, search, found.entries(), &mut pool)
+    }
+}
+
+impl Stored for LiveBlocks<'_> {
+    fn rows(&self) -> u32 {
+        let last = self.blocks.last();
+        last.map_or(0, |(start, rows)| start + Stored::rows(*rows))
+    }
+
+    #[inline]
+    fn vector(&self, row: Row) -> Option<&[u8]> {
+        let behind = self.blocks.partition_point(|(start, _)| *start <= row.0);
+        let (start, rows) = self.blocks.get(behind.checked_sub(1)?)?;
+        Stored::vector(*rows, Row(row.0 - start))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Searches that look at every row: of codes, whose best are then scored by the stored vectors, or of the stored vectors
-//! themselves. Where there are sketches, they choose the codes that are looked at ([`super::sketched`]).
+//! Searches that look at every row: of the stored vectors, or of codes whose best are then scored by the stored vectors.
+//! Where there are sketches, they choose the codes that are looked at ([`super::sketched`]).
 
 use super::{
     kernel::{CodeQuery, Kernel},
@@ -7,10 +7,10 @@ use super::{
     query::{Hit, Query, Search},
     records::Records,
 };
-use crate::rows::{Row, RowSet};
+use crate::rows::Row;
 
 /// Rows whose keys are computed at a time.
-const STEP: u32 = 256;
+const STEP: usize = 256;
 
 /// How many candidates are scored by their stored vectors, for `k` wanted rows. On sentence embeddings of 384 components,
 /// five more than ten find what twenty more do.
@@ -30,42 +30,27 @@ pub(crate) trait Stored {
     fn ask(&self, _row: Row) {}
 }
 
-/// Leaves the rows with the lowest keys in `pool`.
+/// Offers the keys of some rows of `records`, under their numbers from `start` on.
 pub(crate) fn codes(
     kernel: Kernel,
     records: &Records<'_>,
     query: &CodeQuery<'_>,
-    filter: Option<&RowSet>,
+    start: u32,
+    mut rows: impl Iterator<Item = u32>,
     pool: &mut Pool,
 ) {
-    let mut keys = Vec::with_capacity(STEP as usize);
-    let mut rows = Vec::with_capacity(STEP as usize);
-    let all = u32::try_from(records.len()).expect("rows have 31 bits");
-    let mut some = |rows: &[u32]| {
-        kernel.keys(records, query, rows, &mut keys);
-        for (row, key) in rows.iter().zip(&keys) {
+    let mut keys = Vec::with_capacity(STEP);
+    let mut some = Vec::with_capacity(STEP);
+    loop {
+        some.clear();
+        some.extend(rows.by_ref().take(STEP));
+        if some.is_empty() {
+            break;
+        }
+        kernel.keys(records, query, &some, &mut keys);
+        for (row, key) in some.iter().zip(&keys) {
             if *key < f32::INFINITY {
-                pool.offer(Entry::new(*key, *row));
-            }
-        }
-    };
-    match filter {
-        Some(filter) => {
-            let mut members = filter.iter().map(|row| row.0).take_while(|row| *row < all);
-            loop {
-                rows.clear();
-                rows.extend(members.by_ref().take(STEP as usize));
-                if rows.is_empty() {
-                    break;
-                }
-                some(&rows);
-            }
-        }
-        None => {
-            for start in (0..all).step_by(STEP as usize) {
-                rows.clear();
-                rows.extend(start..all.min(start.saturating_add(STEP)));
-                some(&rows);
+                pool.offer(Entry::new(*key, start + row));
             }
         }
     }

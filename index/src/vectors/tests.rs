@@ -181,20 +181,70 @@ fn a_scan_finds_the_nearest_under_every_metric_and_dtype() {
             assert!(!part.has_graph(), "too few rows for a graph");
             let recall = recall(&part, queries, Search::nearest(10));
             assert!(recall > 0.995, "{metric:?} {dtype:?}: {recall}");
-            let mut live = LiveRows::new(params);
-            for vector in stored {
-                live.push(Some(&encode(&params, vector).unwrap()));
-            }
+            let blocks: Vec<LiveRows> = stored
+                .chunks(150)
+                .map(|vectors| live(params, vectors))
+                .collect();
+            let blocks = LiveBlocks::new((0..).step_by(150).zip(&blocks));
+            let whole = live(params, stored);
+            let whole = LiveBlocks::new([(0, &whole)]);
+            let mut odd = RowSet::empty(960);
+            (1..960).step_by(2).for_each(|row| odd.insert(Row(row)));
             for query in queries {
                 let query = Query::new(params, query).unwrap();
-                let search = Search {
-                    exact: true,
-                    ..Search::nearest(10)
-                };
-                assert_eq!(live.search(&query, &search), part.search(&query, &search));
+                for filter in [None, Some(&odd)] {
+                    let search = Search {
+                        filter,
+                        ..Search::nearest(10)
+                    };
+                    let found = blocks.search(&query, &search);
+                    assert_eq!(found, whole.search(&query, &search));
+                    assert!(
+                        found
+                            .iter()
+                            .all(|hit| filter.is_none() || hit.row.0 % 2 == 1)
+                    );
+                    let exact = Search {
+                        exact: true,
+                        ..search
+                    };
+                    assert_eq!(blocks.search(&query, &exact), part.search(&query, &exact));
+                }
             }
         }
     }
+}
+
+#[test]
+fn codes_of_many_rows_in_memory_find_the_nearest() {
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclid] {
+        let params = params(96, metric, Dtype::F32);
+        let vectors = vectors(params, 10_040, 4);
+        let (queries, stored) = vectors.split_at(40);
+        let blocks: Vec<LiveRows> = stored.chunks(512).map(|rows| live(params, rows)).collect();
+        let blocks = LiveBlocks::new((0..).step_by(512).zip(&blocks));
+        let mut found = 0;
+        for query in queries {
+            let query = Query::new(params, query).unwrap();
+            let [codes, exact] = [false, true].map(|exact| {
+                let search = Search {
+                    exact,
+                    ..Search::nearest(10)
+                };
+                blocks.search(&query, &search)
+            });
+            found += codes.iter().filter(|hit| exact.contains(hit)).count();
+        }
+        assert!(found >= 398, "{metric:?}: {found} of 400");
+    }
+}
+
+fn live(params: VectorParams, vectors: &[Vec<f32>]) -> LiveRows {
+    let mut rows = LiveRows::new(params);
+    for vector in vectors {
+        rows.push(Some(&encode(&params, vector).unwrap()));
+    }
+    rows
 }
 
 #[test]

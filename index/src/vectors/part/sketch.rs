@@ -77,8 +77,9 @@ impl VectorPart {
         let Memory { found, sketch, .. } = memory;
         found.reset(scan::candidates(search.k));
         let (kernel, records) = (query.kernel(), self.records());
-        match &self.sketch {
-            Some(bytes) if self.scan_plan(self.matches(search)).0 == Plan::Sketch => {
+        let all = u32::try_from(records.len()).expect("rows have 31 bits");
+        match (&self.sketch, search.filter) {
+            (Some(bytes), _) if self.scan_plan(self.matches(search)).0 == Plan::Sketch => {
                 let coder = &self.head.coder;
                 let scan = Sketched {
                     kernel,
@@ -93,7 +94,11 @@ impl VectorPart {
                 };
                 scan.run(search.filter, sketch, found);
             }
-            _ => scan::codes(kernel, &records, &code, search.filter, found),
+            (_, Some(filter)) => {
+                let members = filter.iter().map(|row| row.0).take_while(|row| *row < all);
+                scan::codes(kernel, &records, &code, 0, members, found);
+            }
+            _ => scan::codes(kernel, &records, &code, 0, 0..all, found),
         }
     }
 
