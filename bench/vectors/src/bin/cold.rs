@@ -4,12 +4,15 @@
 //!        cold open DIM QUERIES DIR RUNS         opens it and asks one query, RUNS times cold and RUNS times warm
 //!
 //! Before a cold run the pages of every file of the collection are dropped (fsync, then POSIX_FADV_DONTNEED: nobody has them mapped).
-//! What was read of the disk is `read_bytes` of /proc/self/io.
+//! What was read of the disk is `read_bytes` of /proc/self/io. After each cold run of the collection as many pages of its largest file are read
+//! at places all over it, all asked for at once: what the disk takes for so many, whoever wants them.
 
 use std::{
     collections::BTreeMap,
     fs::File,
     hint::black_box,
+    num::NonZeroU64,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -118,6 +121,24 @@ fn timed<T>(
     Ok((all_s, open_s, read_bytes()? - before))
 }
 
+/// Reads pages at places all over a file, all of which are asked for before the first one is waited for.
+fn read_pages(file: &File, pages: u64) -> Result<usize, Failure> {
+    const PAGE: u64 = 4096;
+    let all = file.metadata()?.len() / PAGE;
+    // A step that comes by every place once, and lands far from the last one.
+    let step = (all * 618 / 1000) | 1;
+    let places: Vec<u64> = (1..=pages).map(|at| at * step % all * PAGE).collect();
+    fadvise(file, 0, None, Advice::Random)?;
+    for place in &places {
+        fadvise(file, *place, NonZeroU64::new(PAGE), Advice::WillNeed)?;
+    }
+    let mut byte = [0];
+    for place in &places {
+        file.read_exact_at(&mut byte, *place)?;
+    }
+    Ok(10)
+}
+
 fn show(what: &str, mut taken: Vec<Taken>) {
     taken.sort_by(|a, b| a.0.total_cmp(&b.0));
     let ms = |at: usize| taken[at].0 * 1e3;
@@ -136,19 +157,20 @@ fn open(dim: usize, queries: &str, dir: &Path, runs: usize) -> Result<(), Failur
     let queries = singles(queries)?;
     let files = files(dir)?;
     let largest = |file: &&PathBuf| file.metadata().map_or(0, |metadata| metadata.len());
-    let segment = files.iter().max_by_key(largest).ok_or("an empty folder")?;
+    let largest = files.iter().max_by_key(largest).ok_or("an empty folder")?;
     let queries: Vec<_> = queries.chunks_exact(dim).take(runs).collect();
     println!("| first result | median ms | least | most | of these opening | MiB read |");
     println!("|---|---|---|---|---|---|");
     for cold in [true, false] {
         let mut of_segment = Vec::new();
         let mut of_collection = Vec::new();
+        let mut of_pages = Vec::new();
         for query in &queries {
             let segment = || {
                 timed(
                     || {
                         Ok(VectorPart::open(
-                            &SegmentFile::map(&File::open(segment)?)?,
+                            &SegmentFile::map(&File::open(largest)?)?,
                             0,
                         )?)
                     },
@@ -176,11 +198,20 @@ fn open(dim: usize, queries: &str, dir: &Path, runs: usize) -> Result<(), Failur
             ready()?;
             of_segment.push(segment()?);
             ready()?;
-            of_collection.push(collection()?);
+            let taken = collection()?;
+            of_collection.push(taken);
+            if cold {
+                drop_pages(&files)?;
+                let open = || Ok(File::open(largest)?);
+                of_pages.push(timed(open, |file| read_pages(file, taken.2 / 4096))?);
+            }
         }
         let how = if cold { "cold" } else { "warm" };
         show(&format!("segment, {how}"), of_segment);
         show(&format!("collection, {how}"), of_collection);
+        if cold {
+            show("as many pages, all at once", of_pages);
+        }
     }
     Ok(())
 }
