@@ -1,7 +1,7 @@
 //! Collections of vectors: points, a write-ahead log, immutable segments, search. Plain functions over files and
 //! slices; no network, no async.
 //!
-//! A write goes to the log, and to the *live part*, which is searched exactly. A commit freezes the live part
+//! A write goes to the log, and to the *live part*, all of which a search looks at. A commit freezes the live part
 //! into a *segment*: one immutable file of fixed layout ([`segment`], docs/format/segment.md) that is mapped
 //! and searched where it lies. Segments merge into larger ones; a delete is a tombstone until then.
 //!

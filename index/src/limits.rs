@@ -78,7 +78,7 @@ pub const LOG_GROUP_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one file of the log: what live parts of [`LIVE_BYTES_MAX`] and operations without points may make.
 pub const LOG_FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Points of the live part, dead ones too; the write that fills it seals it. It is searched exactly.
+/// Points of the live part, dead ones too; the write that fills it seals it. A search looks at all of it.
 pub const LIVE_POINTS_MAX: u32 = 16_384;
 
 /// Points of segments without a graph, which a search looks at one by one; where there are more, they become one segment

@@ -1,4 +1,4 @@
-//! The live part: points that came in since the last segment was made, in memory, searched exactly.
+//! The live part: points that came in since the last segment was made, in memory, all of which a search looks at.
 //!
 //! Rows are only ever appended. They lie in blocks that are shared between states of the collection; a writer
 //! copies the last block before it appends to it, so that readers of older states never see a change.
