@@ -19,7 +19,7 @@ use lode_tensors::ByteRange;
 use tokio::task::JoinHandle;
 
 use crate::{
-    limits::{JSON_STEP_BYTES, SHORT_STEP_BYTES},
+    limits::{JSON_STEP_BYTES, SHORT_STEP_BYTES, TURN_BYTES},
     place::Place,
 };
 
@@ -239,6 +239,10 @@ struct Steps {
     distant: bool,
     /// Bytes not sent yet.
     left: u64,
+    /// Bytes sent since others had their turn.
+    in_turn: u64,
+    /// Lets other connections of this thread go first: a client that takes bytes as fast as they come would keep it for a hundred steps.
+    turn: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 /// Memory for the steps of a body.
@@ -280,10 +284,18 @@ impl Steps {
             reading: None,
             place: Room::None,
             distant,
+            in_turn: 0,
+            turn: None,
         }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(cx));
+            self.turn = None;
+            // Also to whoever waits for the processor: clients on this machine, other threads of the node.
+            std::thread::yield_now();
+        }
         let next = match self.first.take() {
             Some(bytes) => Some(bytes),
             None => match ready!(self.poll_step(cx)) {
@@ -296,6 +308,11 @@ impl Steps {
         };
         if let Some(bytes) = &next {
             self.left -= bytes.len() as u64;
+            self.in_turn += bytes.len() as u64;
+            if self.in_turn >= TURN_BYTES {
+                self.in_turn = 0;
+                self.turn = Some(Box::pin(tokio::task::yield_now()));
+            }
         }
         Poll::Ready(next.map(Ok))
     }
@@ -474,126 +491,4 @@ impl<F: Fn(usize) + Send + Unpin + 'static> Frames for Counted<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-    use super::*;
-    use crate::limits::STEP_BYTES;
-    use http_body_util::BodyExt;
-    use std::sync::Mutex;
-
-    /// Answers with less than asked for, as chunk borders do; notes what was asked.
-    struct Uneven {
-        bytes: Vec<u8>,
-        asked: Mutex<Vec<ByteRange>>,
-        fails_at: u64,
-    }
-
-    impl Uneven {
-        fn new(length: u64, fails_at: u64) -> Arc<Self> {
-            Arc::new(Self {
-                bytes: (0..length).map(|at| (at % 251) as u8).collect(),
-                asked: Mutex::default(),
-                fails_at,
-            })
-        }
-    }
-
-    impl Source for Uneven {
-        fn read(&self, range: ByteRange) -> Result<Bytes, Failure> {
-            self.asked.lock().unwrap().push(range);
-            if range.end > self.fails_at {
-                return Err(broken("planted"));
-            }
-            let end = range.end.min(range.start + 1 + range.len() * 2 / 3);
-            Ok(Bytes::copy_from_slice(
-                &self.bytes[range.start as usize..end as usize],
-            ))
-        }
-
-        fn check_held(&self, _: ByteRange) -> Result<(), Failure> {
-            Ok(())
-        }
-    }
-
-    fn range(start: u64, end: u64) -> Part {
-        Part::Range(ByteRange { start, end })
-    }
-
-    #[tokio::test]
-    async fn parts_come_out_whole_and_in_order() {
-        let length = STEP_BYTES * 5 + 17;
-        let source = Uneven::new(length, u64::MAX);
-        let parts = vec![
-            Part::Text(Bytes::from_static(b"head")),
-            range(10, length),
-            Part::Text(Bytes::from_static(b"")),
-            range(7, 7),
-            range(0, 3),
-            Part::Text(Bytes::from_static(b"tail")),
-        ];
-        let body = Body::of_parts(source.clone(), parts).await.unwrap();
-        assert_eq!(
-            hyper::body::Body::size_hint(&body).exact(),
-            Some(length - 10 + 11)
-        );
-        let found = body.collect().await.unwrap().to_bytes();
-        let mut expected = b"head".to_vec();
-        expected.extend(&source.bytes[10..]);
-        expected.extend(&source.bytes[..3]);
-        expected.extend(b"tail");
-        assert!(found == expected);
-        let asked = source.asked.lock().unwrap();
-        assert!(asked.iter().all(|range| range.len() <= STEP_BYTES));
-    }
-
-    #[tokio::test]
-    async fn what_fails_at_once_fails_before_the_response() {
-        let error = Body::of_parts(Uneven::new(10, 5), vec![range(0, 10)]).await;
-        assert_eq!(error.unwrap_err().message, "planted");
-    }
-
-    #[tokio::test]
-    async fn what_fails_later_cuts_the_body() {
-        let source = Uneven::new(STEP_BYTES * 4, STEP_BYTES * 3);
-        let mut body = Body::of_parts(source, vec![range(0, STEP_BYTES * 4)])
-            .await
-            .unwrap();
-        let mut sent = 0;
-        let error = loop {
-            match body.frame().await.unwrap() {
-                Ok(frame) => sent += frame.into_data().unwrap().len() as u64,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.to_string(), "planted");
-        assert!((STEP_BYTES..=STEP_BYTES * 3).contains(&sent));
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_stops_stops_the_reading() {
-        let source = Uneven::new(STEP_BYTES * 40, u64::MAX);
-        let mut body = Body::of_parts(source.clone(), vec![range(0, STEP_BYTES * 40)])
-            .await
-            .unwrap();
-        for _ in 0..3 {
-            body.frame().await.unwrap().unwrap();
-        }
-        drop(body);
-        let asked = source.asked.lock().unwrap().len();
-        assert!(asked <= 5, "{asked} reads for three frames");
-    }
-
-    #[tokio::test]
-    async fn a_list_is_made_in_steps() {
-        let rows = (0..50_000).map(|at: u32| at.to_string());
-        let mut body = Body::of_rows("{\"rows\":[".to_owned(), rows, "]}");
-        let mut text = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let bytes = frame.unwrap().into_data().unwrap();
-            assert!(bytes.len() < JSON_STEP_BYTES + 64);
-            text.extend_from_slice(&bytes);
-        }
-        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(value["rows"].as_array().unwrap().len(), 50_000);
-    }
-}
+mod tests;

@@ -25,6 +25,9 @@ pub const STEP_BYTES: u64 = 512 * 1024;
 /// The same while many bodies are on their way.
 pub const SHORT_STEP_BYTES: u64 = 64 * 1024;
 
+/// Most bytes of a body that are sent before other connections have their turn.
+pub const TURN_BYTES: u64 = 1024 * 1024;
+
 /// Memory for the steps of all bodies together.
 pub const BODY_ROOM_BYTES: u64 = 128 * 1024 * 1024;
 

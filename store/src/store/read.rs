@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    pub(super) fn same_by_path(&self, container: &Container) -> bool {
+    fn same_by_path(&self, container: &Container) -> bool {
         let stat = self.inner().disk.stat(&container.path);
         stat.is_ok_and(|stat| crate::sidecar::Pins::from(stat) == container.header.pins())
     }
