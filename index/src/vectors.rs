@@ -19,6 +19,7 @@ mod head;
 mod kernel;
 mod linked;
 mod live;
+mod order;
 mod part;
 mod pool;
 mod query;

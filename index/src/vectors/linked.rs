@@ -1,9 +1,7 @@
 //! The graph of a field before it is written, and the order of rows that goes with it.
 //!
 //! Points are linked by their *ranks* in the order of the hashes of their ids, which is as good as at random. Which row a
-//! point gets is decided after it: rows that a search comes by together are to lie together, so that it reads few pages. So
-//! [`Linked::order`] puts points after the point of layer 1 that is nearest to them, these after that of layer 2, and
-//! so on.
+//! point gets is decided after it, by the links: see [`order`].
 
 use rayon::prelude::*;
 
@@ -11,6 +9,7 @@ use super::{
     coder::Coder,
     graph::{Codes, Graph, GraphBuilder, level, repair},
     kernel::Kernel,
+    order,
     records::{Layout, Records},
     write::{VectorSource, WriteVectorsError},
 };
@@ -86,7 +85,7 @@ impl Linked {
         };
         let mut graph = builder.build(&codes);
         repair(&mut graph, &codes);
-        let ordered = in_order(&codes, &graph);
+        let ordered = order::by_links(&graph.base);
         let mut ranks = vec![NO_RANK; count as usize];
         for (rank, row) in (0..).zip(&rows) {
             ranks[*row as usize] = rank;
@@ -181,68 +180,4 @@ impl Linked {
         }
         bytes
     }
-}
-
-/// Ranks in the order of the rows to be.
-fn in_order(codes: &Codes<'_>, graph: &Graph) -> Vec<u32> {
-    let points = |level: usize| match level {
-        0 => codes.points(),
-        level => u32::try_from(graph.upper[level - 1].points()).expect("rows have 31 bits"),
-    };
-    // The place of each point of a layer, from the highest down.
-    let mut places: Vec<u32> = (0..points(graph.upper.len())).collect();
-    let mut upper_slots = vec![NO_RANK; codes.points() as usize];
-    for (slot, point) in (0..).zip(&graph.upper_points) {
-        upper_slots[*point as usize] = slot;
-    }
-    for level in (0..graph.upper.len()).rev() {
-        let nearest = |point: &u32| {
-            let (rank, slot) = match level {
-                0 => (*point, upper_slots[*point as usize]),
-                _ => (graph.upper_points[*point as usize], *point),
-            };
-            let above = if (slot as usize) < places.len() {
-                slot
-            } else {
-                descend(codes, graph, rank, level)
-            };
-            let first = slot as usize >= places.len();
-            (first, places[above as usize], *point)
-        };
-        let mut sorted: Vec<u32> = (0..points(level)).collect();
-        sorted.par_sort_by_cached_key(nearest);
-        let mut next = vec![0; sorted.len()];
-        for (place, point) in (0..).zip(&sorted) {
-            next[*point as usize] = place;
-        }
-        if level == 0 {
-            return sorted;
-        }
-        places = next;
-    }
-    places
-}
-
-/// Goes down to the layer above `level`, on each to the point from which no link leads nearer to the point of `rank`.
-fn descend(codes: &Codes<'_>, graph: &Graph, rank: u32, level: usize) -> u32 {
-    let query = codes.query(rank);
-    let (mut rows, mut keys) = (Vec::new(), Vec::new());
-    let mut look = |slots: &[u32], best: &mut (f32, u32)| {
-        rows.clear();
-        rows.extend(slots.iter().map(|slot| graph.upper_points[*slot as usize]));
-        codes.kernel.keys(&codes.records, &query, &rows, &mut keys);
-        let before = best.1;
-        for (slot, key) in slots.iter().zip(&keys) {
-            if *key < best.0 {
-                *best = (*key, *slot);
-            }
-        }
-        best.1 != before
-    };
-    let mut best = (f32::INFINITY, NO_RANK);
-    look(&[0], &mut best);
-    for layer in graph.upper[level..].iter().rev() {
-        while look(layer.of(best.1), &mut best) {}
-    }
-    best.1
 }
