@@ -31,7 +31,7 @@ pub(crate) struct Client {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
-    /// No node listens: the socket is absent or left over.
+    /// No node listens: the socket is absent, left over, or just now closed.
     Nobody,
     /// A node may be there, and cannot be reached.
     Failed(Failure),
@@ -55,7 +55,10 @@ impl Client {
         let stream = control::connect(socket)
             .await
             .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::Nobody,
+                // Reset: the node closed its socket before it took the connection.
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset => ConnectError::Nobody,
                 io::ErrorKind::PermissionDenied => ConnectError::Failed(Failure {
                     kind: FailureKind::Refused,
                     message: format!("may not speak to the node at {}", socket.display()),
@@ -243,5 +246,42 @@ fn broken(message: &str) -> Failure {
         kind: FailureKind::Failed,
         message: format!("lost the node: {message}"),
         advice: Some("see what `lode serve` said, then try again; downloads resume".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_is_just_closing_is_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let done = Arc::new(AtomicBool::new(false));
+        let nodes = std::thread::spawn({
+            let (socket, done) = (socket.clone(), Arc::clone(&done));
+            move || {
+                while !done.load(Ordering::Relaxed) {
+                    let listener = UnixListener::bind(&socket).unwrap();
+                    std::thread::yield_now();
+                    drop(listener);
+                    std::fs::remove_file(&socket).unwrap();
+                }
+            }
+        });
+        let mut failed = None;
+        for _ in 0..20_000 {
+            if let Err(ConnectError::Failed(failure)) = Client::connect(&socket).await {
+                failed = Some(failure);
+                break;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        nodes.join().unwrap();
+        assert!(failed.is_none(), "{failed:?}");
     }
 }
