@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Segments of vectors by themselves: from how many vectors on a graph pays, what sketches are worth, and how fast one that is not in memory answers.
+"""Vectors by themselves: from how many on a graph pays, what sketches are worth, how long those take that are in no segment yet, and how fast a
+segment answers that is not in memory.
 
     python3 -m venv .cache/vectors && .cache/vectors/bin/pip install numpy
     cargo build --release --locked --manifest-path bench/vectors/Cargo.toml
     .cache/vectors/bin/python bench/segments.py graph-from --data FILE.safetensors
     .cache/vectors/bin/python bench/segments.py graph-from --synthetic 130000
     .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors (or --synthetic, --uniform 130000)
+    .cache/vectors/bin/python bench/segments.py live --data FILE.safetensors (or --synthetic, --uniform 20000)
     .cache/vectors/bin/python bench/segments.py cold --synthetic 1048576 [--runs 20]
 
 Data are those of bench/vectors.py. Work folder: LODE_BENCH_DIR or a temporary one; `cold` wants a disk, not a memory file system.
@@ -30,7 +32,7 @@ def uniform(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("graph-from", "sketch", "cold"))
+    parser.add_argument("what", choices=("graph-from", "sketch", "live", "cold"))
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data")
     source.add_argument("--synthetic", type=int)
@@ -45,7 +47,8 @@ def main():
         base, queries = folder / "base", folder / "queries"
         program = RUNNER.with_name(args.what)
         if args.what != "cold":
-            subprocess.run(["taskset", "-c", "1", program, metric, dim, base, queries, folder / "segment"], check=True)
+            to = [] if args.what == "live" else [folder / "segment"]
+            subprocess.run(["taskset", "-c", "1", program, metric, dim, base, queries, *to], check=True)
             return
         collection = folder / "collection"
         subprocess.run([program, "make", metric, dim, base, collection], check=True)

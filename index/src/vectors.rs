@@ -5,7 +5,7 @@
 //! by their stored form. Below some thousand vectors there are no links, and every code is looked at.
 //!
 //! - [`encode`] checks a vector and makes the stored form; [`Query`] is one that is searched for.
-//! - [`LiveRows`] has vectors in memory, before they are in a segment; [`LiveBlocks`] searches several as one.
+//! - [`LiveRows`] has vectors in memory, before they are in a segment; [`LiveBlocks`] searches several as one, exactly.
 //! - [`Linked`] are those of a segment with the links that a [`GraphBuilder`] made, and their order; [`write_vectors`] writes
 //!   them.
 //! - [`VectorPart`] opens and searches them.
@@ -13,6 +13,7 @@
 mod beam;
 mod check;
 mod coder;
+mod floor;
 mod graph;
 mod half;
 mod head;

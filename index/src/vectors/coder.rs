@@ -12,8 +12,9 @@
 //! All is plain arithmetic of singles and doubles in a fixed order: the same vectors give the same bytes everywhere.
 
 use super::{
+    floor::{Floors, Unsaid},
     kernel::{CodeQuery, CodeSum},
-    records::{Head, Layout, put_head},
+    records::{Head, Layout, head, put_head},
     stored,
 };
 use crate::params::{Dtype, Metric, VectorParams};
@@ -47,14 +48,10 @@ impl Coder {
         }
     }
 
-    /// A coder for vectors of which nothing is known yet, if codes can be made of such.
+    /// A coder for vectors of which nothing is known yet; none under Manhattan, whose codes share a scale.
     pub(crate) fn blind(params: VectorParams) -> Option<Self> {
         let centre = vec![0.0; params.dim.get()];
-        match (params.metric, params.dtype) {
-            (Metric::Manhattan, Dtype::U8) => Some(Self::learn(params, 0, |_| None)),
-            (Metric::Manhattan, _) => None,
-            _ => Some(Self::new(params, centre, 0.0)),
-        }
+        (params.metric != Metric::Manhattan).then(|| Self::new(params, centre, 0.0))
     }
 
     /// Looks at some of `rows` vectors.
@@ -125,6 +122,18 @@ impl Coder {
         put_head(record, layout, head);
     }
 
+    /// What the code of a stored vector leaves unsaid: `record` is what [`Coder::encode`] made of it.
+    pub(super) fn unsaid(&self, bytes: Option<&[u8]>, layout: Layout, record: &[u8]) -> Unsaid {
+        let Some(bytes) = bytes else {
+            return Unsaid::default();
+        };
+        let mut vector = Vec::with_capacity(self.centre.len());
+        stored::decode(self.params.dtype, bytes, &mut vector);
+        self.centred(&mut vector);
+        let scale = head(record, layout).scale;
+        Unsaid::of(&vector, &record[..layout.code_bytes], scale)
+    }
+
     /// The code of a query, which was checked and normalised.
     pub(crate) fn query(&self, vector: &[f32], layout: Layout) -> CodedQuery {
         let mut code = vec![0; layout.code_bytes];
@@ -136,6 +145,14 @@ impl Coder {
             code,
             metric: self.params.metric,
         }
+    }
+
+    /// Floors of the keys of stored vectors for such a query, of which [`Coder::query`] made `coded`.
+    pub(super) fn floors(&self, vector: &[f32], coded: &CodedQuery) -> Floors {
+        let mut vector = vector.to_vec();
+        self.centred(&mut vector);
+        let unsaid = Unsaid::of(&vector, &coded.code, coded.head.scale);
+        Floors::new(self.params.metric, vector.len(), unsaid, coded.head.bias)
     }
 
     /// Takes the centre off the components of a stored vector or of a query.

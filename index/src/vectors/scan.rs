@@ -30,14 +30,13 @@ pub(crate) trait Stored {
     fn ask(&self, _row: Row) {}
 }
 
-/// Offers the keys of some rows of `records`, under their numbers from `start` on.
+/// Gives some rows of `records` and their keys to `found`, some at a time. Keys of rows without a vector are infinite.
 pub(crate) fn codes(
     kernel: Kernel,
     records: &Records<'_>,
     query: &CodeQuery<'_>,
-    start: u32,
     mut rows: impl Iterator<Item = u32>,
-    pool: &mut Pool,
+    mut found: impl FnMut(&[u32], &[f32]),
 ) {
     let mut keys = Vec::with_capacity(STEP);
     let mut some = Vec::with_capacity(STEP);
@@ -48,10 +47,15 @@ pub(crate) fn codes(
             break;
         }
         kernel.keys(records, query, &some, &mut keys);
-        for (row, key) in some.iter().zip(&keys) {
-            if *key < f32::INFINITY {
-                pool.offer(Entry::new(*key, start + row));
-            }
+        found(&some, &keys);
+    }
+}
+
+/// Offers rows, under their numbers from `start` on, with their keys.
+pub(crate) fn offer_keys(start: u32, rows: &[u32], keys: &[f32], pool: &mut Pool) {
+    for (row, key) in rows.iter().zip(keys) {
+        if *key < f32::INFINITY {
+            pool.offer(Entry::new(*key, start + row));
         }
     }
 }
@@ -64,14 +68,7 @@ pub(crate) fn exact(
     pool: &mut Pool,
 ) -> Vec<Hit> {
     pool.reset(search.k);
-    let mut one = |row: Row| {
-        if let Some(bytes) = stored.vector(row) {
-            let key = query.key(bytes);
-            if !key.is_nan() {
-                pool.offer(Entry::new(key, row.0));
-            }
-        }
-    };
+    let mut one = |row: Row| offer(stored, query, row, pool);
     match search.filter {
         Some(filter) => filter.iter().for_each(&mut one),
         None => (0..stored.rows()).map(Row).for_each(&mut one),
@@ -98,18 +95,24 @@ pub(crate) fn rescore(
         }
     }
     for entry in found {
-        if let Some(bytes) = stored.vector(Row(entry.row())) {
-            let key = query.key(bytes);
-            if !key.is_nan() {
-                pool.offer(Entry::new(key, entry.row()));
-            }
-        }
+        offer(stored, query, Row(entry.row()), pool);
     }
     hits(query, search, pool)
 }
 
+/// Scores a row by its stored vector and offers it.
+#[inline]
+pub(crate) fn offer(stored: &impl Stored, query: &Query, row: Row, pool: &mut Pool) {
+    if let Some(bytes) = stored.vector(row) {
+        let key = query.key(bytes);
+        if !key.is_nan() {
+            pool.offer(Entry::new(key, row.0));
+        }
+    }
+}
+
 /// What of a pool of scored rows is near enough.
-fn hits(query: &Query, search: &Search<'_>, pool: &Pool) -> Vec<Hit> {
+pub(crate) fn hits(query: &Query, search: &Search<'_>, pool: &Pool) -> Vec<Hit> {
     let higher = query.params().metric.higher_is_nearer();
     let entries = pool.entries().iter();
     entries

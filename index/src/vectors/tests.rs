@@ -215,27 +215,55 @@ fn a_scan_finds_the_nearest_under_every_metric_and_dtype() {
     }
 }
 
+/// Codes of rows that have not become a segment only choose what is left out.
 #[test]
-fn codes_of_many_rows_in_memory_find_the_nearest() {
-    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclid] {
-        let params = params(96, metric, Dtype::F32);
-        let vectors = vectors(params, 10_040, 4);
-        let (queries, stored) = vectors.split_at(40);
-        let blocks: Vec<LiveRows> = stored.chunks(512).map(|rows| live(params, rows)).collect();
-        let blocks = LiveBlocks::new((0..).step_by(512).zip(&blocks));
-        let mut found = 0;
-        for query in queries {
-            let query = Query::new(params, query).unwrap();
-            let [codes, exact] = [false, true].map(|exact| {
-                let search = Search {
-                    exact,
-                    ..Search::nearest(10)
-                };
-                blocks.search(&query, &search)
-            });
-            found += codes.iter().filter(|hit| exact.contains(hit)).count();
+fn a_search_of_vectors_in_memory_is_exact() {
+    type Shape = fn(f32, &mut Random) -> f32;
+    let shapes: [(&str, Shape); 5] = [
+        ("clustered", |x, _| x),
+        ("far from zero", |x, _| x + 500.0),
+        ("all but equal", |x, random| {
+            1.0 + (x + random.single()) / 1e4
+        }),
+        ("tiny", |x, _| x * 1e-20),
+        ("huge", |x, _| x * 1e14),
+    ];
+    let mut random = Random(11);
+    for metric in [
+        Metric::Cosine,
+        Metric::Dot,
+        Metric::Euclid,
+        Metric::Manhattan,
+    ] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::U8] {
+            for (name, shape) in &shapes[..if dtype == Dtype::F32 { 5 } else { 1 }] {
+                let params = params(48, metric, dtype);
+                let mut vectors = vectors(params, 1_240, 4);
+                vectors
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|x| *x = shape(*x, &mut random));
+                // Equally near ones come by row.
+                let twins = vectors[40..100].to_vec();
+                vectors[1_140..1_200].clone_from_slice(&twins);
+                let (queries, stored) = vectors.split_at(40);
+                let blocks: Vec<_> = stored.chunks(256).map(|rows| live(params, rows)).collect();
+                let blocks = LiveBlocks::new((0..).step_by(256).zip(&blocks));
+                for query in queries.iter().chain(&stored[..20]) {
+                    let query = Query::new(params, query).unwrap();
+                    for k in [1, 10, 300] {
+                        let [codes, exact] = [false, true].map(|exact| {
+                            let search = Search {
+                                exact,
+                                ..Search::nearest(k)
+                            };
+                            blocks.search(&query, &search)
+                        });
+                        assert_eq!(codes, exact, "{metric:?} {dtype:?}, {name}");
+                    }
+                }
+            }
         }
-        assert!(found >= 398, "{metric:?}: {found} of 400");
     }
 }
 

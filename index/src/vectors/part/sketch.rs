@@ -78,6 +78,7 @@ impl VectorPart {
         found.reset(scan::candidates(search.k));
         let (kernel, records) = (query.kernel(), self.records());
         let all = u32::try_from(records.len()).expect("rows have 31 bits");
+        let offer = |rows: &[u32], keys: &[f32]| scan::offer_keys(0, rows, keys, found);
         match (&self.sketch, search.filter) {
             (Some(bytes), _) if self.scan_plan(self.matches(search)).0 == Plan::Sketch => {
                 let coder = &self.head.coder;
@@ -96,9 +97,9 @@ impl VectorPart {
             }
             (_, Some(filter)) => {
                 let members = filter.iter().map(|row| row.0).take_while(|row| *row < all);
-                scan::codes(kernel, &records, &code, 0, members, found);
+                scan::codes(kernel, &records, &code, members, offer);
             }
-            _ => scan::codes(kernel, &records, &code, 0, 0..all, found),
+            _ => scan::codes(kernel, &records, &code, 0..all, offer),
         }
     }
 
