@@ -6,11 +6,11 @@ segment answers that is not in memory.
     cargo build --release --locked --manifest-path bench/vectors/Cargo.toml
     .cache/vectors/bin/python bench/segments.py graph-from --data FILE.safetensors
     .cache/vectors/bin/python bench/segments.py graph-from --synthetic 130000
-    .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors (or --synthetic, --uniform 130000)
+    .cache/vectors/bin/python bench/segments.py sketch --data FILE.safetensors (or --synthetic, --uniform 130000) [--dim 64]
     .cache/vectors/bin/python bench/segments.py live --data FILE.safetensors (or --synthetic, --uniform 20000)
     .cache/vectors/bin/python bench/segments.py cold --synthetic 1048576 [--runs 20]
 
-Data are those of bench/vectors.py. Work folder: LODE_BENCH_DIR or a temporary one; `cold` wants a disk, not a memory file system.
+Data are those of bench/vectors.py; with --dim their first components. Work folder: LODE_BENCH_DIR or a temporary one; `cold` wants a disk, not a memory file system.
 """
 import argparse
 import os
@@ -38,10 +38,12 @@ def main():
     source.add_argument("--synthetic", type=int)
     source.add_argument("--uniform", type=int)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--dim", type=int)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lode-segments-", dir=os.environ.get("LODE_BENCH_DIR")))
     try:
         base, queries = tensors(args.data) if args.data else uniform(args.uniform) if args.uniform else synthetic(args.synthetic)
+        base, queries = (np.ascontiguousarray(some[:, :args.dim]) for some in (base, queries))
         metric, dim = "ip" if args.data else "l2", str(base.shape[1])
         base.tofile(folder / "base"), queries.tofile(folder / "queries")
         base, queries = folder / "base", folder / "queries"

@@ -2,7 +2,7 @@
 //!
 //! Input: 8 bytes of a query and how it is searched, then a segment without the hash over its table, which is made
 //! anew, so that what lies behind it is reached. Scans of sketches are planned from some 300 rows on: the seed
-//! `euclid-u8-sketch` has so many.
+//! `euclid-u8-sketch` (one bit a component) and `euclid-u8-two-bits` have so many.
 #![no_main]
 
 use std::collections::HashSet;

@@ -22,7 +22,10 @@ pub const LAYERS_MAX: usize = 16;
 pub const GRAPH_ROWS_MIN: u32 = 2_048;
 
 /// Fewest components of vectors that get sketches.
-pub const SKETCH_DIM_MIN: usize = 128;
+pub const SKETCH_DIM_MIN: usize = 32;
+
+/// Fewest components of vectors whose sketches have one bit a component; below, they have two.
+pub const SKETCH_ONE_BIT_DIM_MIN: usize = 256;
 
 /// Fewest vectors that get sketches.
 pub const SKETCH_VECTORS_MIN: u32 = 1024;

@@ -66,7 +66,7 @@ pub struct VectorPart {
     codes: SectionBytes,
     vectors: SectionBytes,
     layers: Option<SectionBytes>,
-    sketch: Option<SectionBytes>,
+    sketch: Option<sketch::Sketch>,
 }
 
 /// Links in records, which may be on a disk.

@@ -9,7 +9,7 @@ use super::{
     coder::Coder,
     linked::Linked,
     records::{Layout, put_links},
-    sketch::{self, BLOCK, BLOCK_ROWS},
+    sketch::{self, BLOCK, BLOCK_ROWS, Bits},
 };
 use crate::{
     limits::SEGMENT_ROWS_MAX,
@@ -82,9 +82,10 @@ pub fn write_vectors<W: Write + Seek>(
     if sketch::pays(params, present) {
         writer.begin(SectionName::new(SKETCH, field))?;
         let blocks = rows.div_ceil(BLOCK);
-        let bytes = sketch::block_bytes(params.dim.get());
+        let bits = Bits::of_dim(params.dim.get());
+        let bytes = bits.block_bytes(params.dim.get());
         write_each(writer, blocks, STEP / BLOCK_ROWS, bytes, |block, bytes| {
-            sketch::encode(&coder, bytes, |slot| {
+            sketch::encode(&coder, bits, bytes, |slot| {
                 let row = block * BLOCK + slot;
                 (row < rows).then(|| source.vector(Row(row))).flatten()
             });

@@ -197,12 +197,12 @@ fn sketches_of(disk: &SimDisk) -> Vec<Vec<u8>> {
         VectorPart::open(&segment, 0).unwrap().check().unwrap();
         let section = segment.section(SectionName::new("vec-sketch", 0));
         let section = section.expect("enough vectors for sketches");
-        for block in section.chunks_exact(256 + 4 * 128) {
+        for block in section.chunks_exact(256 + 2 * 4 * 128) {
             for row in 0..32 {
                 let numbers = [4 * row, 128 + 4 * row].map(|at| &block[at..at + 4]);
                 let place = row % 16 * 2 + row / 16;
-                let signs = block[256 + place..].iter().step_by(32);
-                sketches.push(numbers.concat().into_iter().chain(signs.copied()).collect());
+                let bits = block[256 + place..].iter().step_by(32);
+                sketches.push(numbers.concat().into_iter().chain(bits.copied()).collect());
             }
         }
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::vectors::{
     records::{Layout, put_head},
-    sketch::block_bytes,
+    sketch::Bits,
 };
 
 /// Records of `dim` components with codes from `byte`, none of which is -128.
@@ -64,6 +64,12 @@ fn keys_agree(dim: usize, seed: u64) {
 
 /// The extremes of tables and signs too, where sums come near to what 8 and 16 bits hold.
 fn floors_agree(dim: usize, seed: u64) {
+    for bits in [Bits::One, Bits::Two] {
+        floors_of_agree(dim, seed, bits);
+    }
+}
+
+fn floors_of_agree(dim: usize, seed: u64, bits: Bits) {
     let mut state = seed | 1;
     let mut next = || {
         state ^= state << 13;
@@ -71,17 +77,17 @@ fn floors_agree(dim: usize, seed: u64) {
         state ^= state << 17;
         state.to_le_bytes()[5]
     };
-    let bytes: Vec<u8> = (0..3 * block_bytes(dim)).map(|_| next()).collect();
-    let sketches = Sketches::new(&bytes, dim);
+    let bytes: Vec<u8> = (0..3 * bits.block_bytes(dim)).map(|_| next()).collect();
+    let sketches = Sketches::new(&bytes, dim, bits);
     let highest = seed.is_multiple_of(4);
     let query = SketchQuery {
-        tables: (0..sketches.block(0).columns.len())
+        tables: (0..dim.next_multiple_of(64) / 8)
             .map(|_| [0, 1].map(|_| [0; 16].map(|_: u8| if highest { 124 } else { next() % 125 })))
             .collect(),
         offset: 17.3,
         slope: 0.037,
     };
-    let bits = |kernel: Kernel| {
+    let found = |kernel: Kernel| {
         let mut floors = vec![1.0];
         kernel.floors(&sketches, &query, &[2, 0, 1, 1], &mut floors);
         floors
@@ -89,11 +95,11 @@ fn floors_agree(dim: usize, seed: u64) {
             .map(|floor| floor.to_bits())
             .collect::<Vec<_>>()
     };
-    let expected = bits(Kernel::Scalar);
+    let expected = found(Kernel::Scalar);
     assert_eq!(expected.len(), 1 + 4 * 32);
     for kernel in Kernel::all() {
         let is_nan = |bits: &u32| f32::from_bits(*bits).is_nan();
-        let found = bits(kernel);
+        let found = found(kernel);
         let pairs = found.iter().zip(&expected);
         let equal = |(a, b): (&u32, &u32)| a == b || is_nan(a) && is_nan(b);
         assert!(pairs.clone().all(equal), "{kernel:?} dim {dim} seed {seed}");

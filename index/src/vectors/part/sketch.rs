@@ -14,7 +14,7 @@ use crate::{
         kernel::CodeQuery,
         query::{Query, Search},
         scan::{self, Stored},
-        sketch::{self, BLOCK_ROWS, SketchQuery, Sketches},
+        sketch::{self, BLOCK_ROWS, Bits, SketchQuery, Sketches},
         sketched::Sketched,
     },
 };
@@ -26,6 +26,13 @@ const SKETCHES_PER_CODE: usize = 8;
 /// be near. Measured (docs/benchmarks.md).
 const SKETCH_CODES: usize = 256;
 
+/// The sketches of a field.
+#[derive(Debug, Clone)]
+pub(super) struct Sketch {
+    bytes: SectionBytes,
+    bits: Bits,
+}
+
 /// The sketches of a field, if there are some.
 ///
 /// # Errors
@@ -35,7 +42,7 @@ pub(super) fn section(
     segment: &SegmentFile,
     field: u32,
     head: &Head,
-) -> Result<Option<SectionBytes>, OpenVectorsError> {
+) -> Result<Option<Sketch>, OpenVectorsError> {
     let Some(section) = segment.section(SectionName::new(SKETCH, field)) else {
         return Ok(None);
     };
@@ -48,11 +55,12 @@ pub(super) fn section(
     if params.metric == Metric::Manhattan {
         return Err(damaged("under a metric that has none"));
     }
-    let blocks = (head.rows as usize).div_ceil(BLOCK_ROWS);
-    if blocks.checked_mul(sketch::block_bytes(params.dim.get())) != Some(section.len()) {
-        return Err(damaged("of another length"));
-    }
-    Ok(Some(section))
+    let (dim, rows) = (params.dim.get(), head.rows as usize);
+    let bits = Bits::of_bytes(dim, rows, section.len()).ok_or(damaged("of another length"))?;
+    Ok(Some(Sketch {
+        bytes: section,
+        bits,
+    }))
 }
 
 impl VectorPart {
@@ -80,12 +88,12 @@ impl VectorPart {
         let all = u32::try_from(records.len()).expect("rows have 31 bits");
         let offer = |rows: &[u32], keys: &[f32]| scan::offer_keys(0, rows, keys, found);
         match (&self.sketch, search.filter) {
-            (Some(bytes), _) if self.scan_plan(self.matches(search)).0 == Plan::Sketch => {
+            (Some(of_rows), _) if self.scan_plan(self.matches(search)).0 == Plan::Sketch => {
                 let coder = &self.head.coder;
                 let scan = Sketched {
                     kernel,
-                    sketches: Sketches::new(bytes, coder.params().dim.get()),
-                    sketch: SketchQuery::new(coder, query.vector()),
+                    sketches: Sketches::new(&of_rows.bytes, coder.params().dim.get(), of_rows.bits),
+                    sketch: SketchQuery::new(coder, of_rows.bits, query.vector()),
                     records,
                     code,
                     k: search.k,
@@ -105,14 +113,14 @@ impl VectorPart {
 
     /// Makes the block of sketches again of which a row is the first, if one is, and compares it.
     pub(crate) fn sketch_fits(&self, row: Row) -> bool {
-        let Some(bytes) = &self.sketch else {
+        let Some(Sketch { bytes, bits }) = &self.sketch else {
             return true;
         };
         if !row.index().is_multiple_of(BLOCK_ROWS) {
             return true;
         }
-        let mut made = vec![0; sketch::block_bytes(self.params().dim.get())];
-        sketch::encode(&self.head.coder, &mut made, |slot| {
+        let mut made = vec![0; bits.block_bytes(self.params().dim.get())];
+        sketch::encode(&self.head.coder, *bits, &mut made, |slot| {
             Stored::vector(self, Row(row.0.checked_add(slot)?))
         });
         let start = (row.index() / BLOCK_ROWS).checked_mul(made.len());

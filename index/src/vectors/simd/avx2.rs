@@ -106,31 +106,35 @@ pub(super) fn floors(
         let block = sketches.block(*block);
         // Of rows 0 to 7, 8 to 15, and so on.
         let mut sums = [_mm256_setzero_si256(); 4];
-        let columns = block.columns.chunks(COLUMNS_OF_16_BITS);
-        for (columns, tables) in columns.zip(query.tables.chunks(COLUMNS_OF_16_BITS)) {
-            let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for (column, [low, high]) in columns.iter().zip(tables) {
-                let signs = load_256(column);
-                let low = _mm256_broadcastsi128_si256(load_128(low));
-                let high = _mm256_broadcastsi128_si256(load_128(high));
-                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(signs), nibble);
-                let both = _mm256_add_epi8(
-                    _mm256_shuffle_epi8(low, _mm256_and_si256(signs, nibble)),
-                    _mm256_shuffle_epi8(high, upper),
-                );
-                all = _mm256_add_epi16(all, both);
-                odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(both));
-            }
-            // What odd places added to the upper halves goes again, whatever was lost above them.
-            let even = _mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd));
-            let eights = [
-                _mm256_castsi256_si128(even),
-                _mm256_extracti128_si256::<1>(even),
-                _mm256_castsi256_si128(odd),
-                _mm256_extracti128_si256::<1>(odd),
-            ];
-            for (sum, eight) in sums.iter_mut().zip(eights) {
-                *sum = _mm256_add_epi32(*sum, _mm256_cvtepu16_epi32(eight));
+        for plane in block.columns.chunks(query.tables.len()) {
+            // The bits of the plane before count twice.
+            sums = sums.map(|sum| _mm256_add_epi32(sum, sum));
+            let columns = plane.chunks(COLUMNS_OF_16_BITS);
+            for (columns, tables) in columns.zip(query.tables.chunks(COLUMNS_OF_16_BITS)) {
+                let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+                for (column, [low, high]) in columns.iter().zip(tables) {
+                    let bits = load_256(column);
+                    let low = _mm256_broadcastsi128_si256(load_128(low));
+                    let high = _mm256_broadcastsi128_si256(load_128(high));
+                    let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bits), nibble);
+                    let both = _mm256_add_epi8(
+                        _mm256_shuffle_epi8(low, _mm256_and_si256(bits, nibble)),
+                        _mm256_shuffle_epi8(high, upper),
+                    );
+                    all = _mm256_add_epi16(all, both);
+                    odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(both));
+                }
+                // What odd places added to the upper halves goes again, whatever was lost above them.
+                let even = _mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd));
+                let eights = [
+                    _mm256_castsi256_si128(even),
+                    _mm256_extracti128_si256::<1>(even),
+                    _mm256_castsi256_si128(odd),
+                    _mm256_extracti128_si256::<1>(odd),
+                ];
+                for (sum, eight) in sums.iter_mut().zip(eights) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_cvtepu16_epi32(eight));
+                }
             }
         }
         let eights = block.biases.as_chunks::<32>().0.iter();

@@ -27,7 +27,7 @@ fn alone(params: VectorParams, rows: &Rows, builder: &dyn GraphBuilder) -> Vec<u
 
 #[test]
 fn lodes_builder_finds_what_hnsw_rs_finds_at_equal_breadth() {
-    let params = params(32, Metric::Cosine, Dtype::F32);
+    let params = params(31, Metric::Cosine, Dtype::F32);
     let (queries, rows) = clustered(params, 2 * BIG);
     let ours = BatchBuilder::new(16, 100).from_rows(1);
     let theirs = HnswRsBuilder::new(16, 100).from_rows(1);

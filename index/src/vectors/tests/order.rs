@@ -94,8 +94,8 @@ fn near_points_are_near_in_the_order_on_any_number_of_threads() {
 
 #[test]
 fn a_search_of_a_file_asks_for_what_it_reads_and_finds_the_same() {
-    // Too few components for sketches, which so few rows are scanned by.
-    let params = params(120, Metric::Euclid, Dtype::F32);
+    // No sketches, which so few rows would be scanned by.
+    let params = params(120, Metric::Manhattan, Dtype::F32);
     let mut vectors = vectors(params, 4 * BIG + 20, 33);
     let stored = vectors.split_off(20);
     let (_, bytes) = ordered(params, &rows(&params, &stored));

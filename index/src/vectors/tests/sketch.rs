@@ -6,6 +6,10 @@
 use super::*;
 use crate::limits::{SKETCH_DIM_MIN, SKETCH_VECTORS_MIN};
 use crate::segment::SectionName;
+use crate::vectors::{
+    coder::Coder,
+    sketch::{self, Bits},
+};
 
 const ROWS: usize = 4_000;
 
@@ -58,12 +62,15 @@ fn third(rows: u32) -> RowSet {
 fn sketches_find_what_is_near_under_every_metric_and_dtype() {
     let mut failures = Vec::new();
     for (seed, dim, metric, dtype) in [
+        (49, 40, Metric::Cosine, Dtype::F32),
+        (50, 64, Metric::Dot, Dtype::F16),
         (51, 128, Metric::Cosine, Dtype::F32),
         (52, 130, Metric::Cosine, Dtype::U8),
         (53, 128, Metric::Dot, Dtype::F32),
         (54, 192, Metric::Dot, Dtype::F16),
         (55, 384, Metric::Euclid, Dtype::F16),
         (56, 140, Metric::Euclid, Dtype::U8),
+        (63, 256, Metric::Dot, Dtype::F32),
     ] {
         let params = params(dim, metric, dtype);
         for (made, make) in [("clustered", vectors as Make), ("uniform", uniform)] {
@@ -134,19 +141,49 @@ fn a_threshold_and_more_rows_than_there_are_bound_what_is_found() {
 
 #[test]
 fn sketches_have_the_same_bytes_for_any_number_of_threads() {
+    for (dim, columns, hash) in [
+        (130, 2 * 24, "d0c3e978115357d5"),
+        (300, 40, "81d38cd26123706d"),
+    ] {
+        let params = params(dim, Metric::Cosine, Dtype::F32);
+        let rows = rows(&params, &vectors(params, ROWS + 1, 59));
+        let [one, three] = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build()
+                .unwrap()
+                .install(|| written(params, &rows, None))
+        });
+        assert!(one == three);
+        let segment = SegmentFile::from_bytes(one).unwrap();
+        let section = segment.section(SectionName::new(SKETCH, 3)).unwrap();
+        assert_eq!(section.len(), 126 * (256 + columns * 32), "blocks of 32");
+        assert_eq!(blake3::hash(&section).to_hex()[..16], *hash, "{dim}");
+    }
+}
+
+/// Segments of 128 to 255 components had one bit a component once.
+#[test]
+fn the_number_of_bits_is_that_of_the_section() {
     let params = params(130, Metric::Cosine, Dtype::F32);
-    let rows = rows(&params, &vectors(params, ROWS + 1, 59));
-    let [one, three] = [1, 3].map(|threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build()
-            .unwrap()
-            .install(|| written(params, &rows, None))
-    });
-    assert!(one == three);
-    let segment = SegmentFile::from_bytes(one).unwrap();
-    let section = segment.section(SectionName::new(SKETCH, 3)).unwrap();
-    assert_eq!(section.len(), 126 * (256 + 24 * 32), "blocks of 32 rows");
-    assert_eq!(blake3::hash(&section).to_hex()[..16], *"1841892d7d9dbd84");
+    let stored = vectors(params, ROWS + 1, 59);
+    let rows = rows(&params, &stored);
+    let bytes = written(params, &rows, None);
+    let coder = Coder::learn(params, rows.rows(), |row| rows.vector(Row(row)));
+    let one_bit = move |section: &mut Vec<u8>| {
+        let block = Bits::One.block_bytes(130);
+        section.truncate(126 * block);
+        for (first, block) in (0..).step_by(32).zip(section.chunks_exact_mut(block)) {
+            sketch::encode(&coder, Bits::One, block, |slot| {
+                rows.0.get((first + slot) as usize)?.as_deref()
+            });
+        }
+        assert_eq!(blake3::hash(section).to_hex()[..16], *"1841892d7d9dbd84");
+    };
+    let part = opened(with_sketches(&bytes, Some(&one_bit)));
+    assert_eq!(part.check().unwrap().recall, 1.0);
+    let search = Search::nearest(10);
+    assert_eq!(part.plan(&search), Plan::Sketch);
+    assert!(recall(&part, &stored[..QUERIES], search) > 0.99);
 }
 
 #[test]
@@ -178,8 +215,8 @@ fn sketches_of_others_are_held_against_the_vectors_and_harm_no_search() {
         &(|section: &mut Vec<u8>| section.truncate(section.len() - 1)) as &Change,
         &|section| section.push(0),
         &|section| section.clear(),
-        &|section| section.truncate(section.len() - (256 + 16 * 32)),
-        &|section| section.resize(section.len() + 256 + 16 * 32, 0),
+        &|section| section.truncate(section.len() - Bits::Two.block_bytes(128)),
+        &|section| section.resize(section.len() + Bits::Two.block_bytes(128), 0),
     ] {
         let segment = SegmentFile::from_bytes(with_sketches(&bytes, Some(to))).unwrap();
         let damaged = VectorPart::open(&segment, 3);
@@ -225,7 +262,7 @@ fn numbers_of_rows_that_sketches_are_not_of_are_refused() {
     for rows in [0, 1, 1_024, 1_055, 1_057, 1_088, 1 << 31, u32::MAX] {
         assert!(open(at(PARAMS) + 8, &rows.to_le_bytes()).is_err(), "{rows}");
     }
-    for dim in [0u32, 1, 64, 129, 192, 65_536, u32::MAX] {
+    for dim in [0u32, 1, 64, 129, 192, 256, 65_536, u32::MAX] {
         assert!(open(at(PARAMS), &dim.to_le_bytes()).is_err(), "{dim}");
     }
     assert!(
