@@ -108,6 +108,15 @@ pub fn params(metric: &str, dim: usize) -> Result<VectorParams, ParamsError> {
     })
 }
 
+/// The first 500 queries of a file.
+pub fn queries(params: VectorParams, path: &str) -> Result<Vec<Query>, Failure> {
+    let all = singles(path)?;
+    let some = all.chunks_exact(params.dim.get()).take(500);
+    Ok(some
+        .map(|vector| Query::new(params, vector))
+        .collect::<Result<_, _>>()?)
+}
+
 /// The stored form of vectors.
 pub fn encoded(params: VectorParams, base: &[f32]) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(base.len() * 4);

@@ -6,7 +6,7 @@
 //! times; medians are printed as a line of a table.
 
 use lode_bench_vectors::{Failure, cpu, encoded, median, params, singles};
-use lode_index::vectors::{LiveBlocks, LiveRows, Query, Search};
+use lode_index::vectors::{LiveBlocks, LiveRows, Search};
 
 /// Neighbours that are searched for.
 const K: usize = 10;
@@ -24,11 +24,7 @@ fn main() -> Result<(), Failure> {
     };
     let params = params(metric, dim.parse()?)?;
     let bytes = encoded(params, &singles(base)?)?;
-    let queries = singles(queries)?
-        .chunks_exact(params.dim.get())
-        .take(500)
-        .map(|vector| Query::new(params, vector))
-        .collect::<Result<Vec<_>, _>>()?;
+    let queries = lode_bench_vectors::queries(params, queries)?;
     println!("| rows | by codes, us | recall@10 | vectors alone, us | times as fast |");
     println!("|---|---|---|---|---|");
     for count in [1000, 2000, 4000, 8000, 16_000] {

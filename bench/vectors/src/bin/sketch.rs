@@ -83,11 +83,7 @@ fn main() -> Result<(), Failure> {
     };
     let params = params(metric, dim.parse()?)?;
     let bytes = encoded(params, &singles(base)?)?;
-    let queries = singles(queries)?
-        .chunks_exact(params.dim.get())
-        .take(500)
-        .map(|vector| Query::new(params, vector))
-        .collect::<Result<Vec<_>, _>>()?;
+    let queries = lode_bench_vectors::queries(params, queries)?;
     let all = bytes.len() / params.row_bytes();
     let file = Path::new(file);
     let open = |count: usize, builder: Option<&dyn GraphBuilder>| -> Result<_, Failure> {
