@@ -21,7 +21,7 @@ use bytes::Bytes;
 pub(crate) mod frames;
 
 use crate::{
-    disk::{Access, Disk, DiskFile},
+    disk::{Access, Disk, DiskFile, mmap},
     limits::CONTAINERS_OPEN_MAX,
     outboard,
     sidecar::{ChunkEntry, ContainerKind, HEADER_BYTES, Header, Pins},
@@ -191,15 +191,27 @@ impl Container {
 
     /// Bytes of the file: a slice of the mapping where there is one and it is trusted.
     pub(crate) fn bytes(&self, offset: u64, len: u32) -> io::Result<Bytes> {
-        if let Some(map) = self.map.as_ref().filter(|_| self.is_trusted()) {
-            let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-            let end = start
-                .checked_add(len as usize)
-                .filter(|end| *end <= map.len());
-            let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-            return Ok(map.slice(start..end));
+        if let Some(slice) = self.slice(offset, len) {
+            return slice;
         }
         Ok(self.file.read_vec_at(offset, len as usize)?.into())
+    }
+
+    /// A slice of the mapping; nothing where there is none or it is not trusted.
+    fn slice(&self, offset: u64, len: u32) -> Option<io::Result<Bytes>> {
+        let map = self.map.as_ref().filter(|_| self.is_trusted())?;
+        let start = usize::try_from(offset).ok();
+        let end = start.and_then(|start| start.checked_add(len as usize));
+        Some(match (start, end) {
+            (Some(start), Some(end)) if end <= map.len() => Ok(map.slice(start..end)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        })
+    }
+
+    /// A slice of the mapping, if the container is trusted and the kernel has the slice in memory.
+    pub(crate) fn slice_at_hand(&self, offset: u64, len: u32) -> Option<Bytes> {
+        let bytes = self.slice(offset, len)?.ok()?;
+        mmap::is_in_memory(&bytes).then_some(bytes)
     }
 
     /// Bytes of the file, unchecked, if the kernel has them in memory.

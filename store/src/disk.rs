@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-mod mmap;
+pub(crate) mod mmap;
 mod network;
 mod real;
 pub mod sim;

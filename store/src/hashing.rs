@@ -24,7 +24,7 @@ use std::{io, path::PathBuf};
 
 pub use source::{Content, Handle, Source};
 
-pub(crate) use pins::age;
+pub(crate) use pins::{age, nanoseconds};
 
 use crate::{ChunkHash, cut::Cuts, sidecar::Pins};
 

@@ -27,7 +27,8 @@ pub(crate) fn age(pins: &Pins, now: SystemTime) -> Duration {
     now.saturating_sub(Duration::from_nanos(changed))
 }
 
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+/// A time of the file system in nanoseconds since 1970.
+pub(crate) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)
