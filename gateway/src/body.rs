@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     limits::{JSON_STEP_BYTES, SHORT_STEP_BYTES, TURN_BYTES},
+    metrics::Counters,
     place::Place,
 };
 
@@ -88,7 +89,10 @@ impl Part {
 pub struct BodyError(Failure);
 
 /// A body that is sent frame by frame.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    counters: Option<Arc<Counters>>,
+}
 
 enum Kind {
     Bytes(Option<Bytes>),
@@ -115,9 +119,16 @@ impl fmt::Debug for Body {
 }
 
 impl Body {
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            counters: None,
+        }
+    }
+
     /// A body of no bytes.
     pub fn empty() -> Self {
-        Self(Kind::Bytes(None))
+        Self::of(Kind::Bytes(None))
     }
 
     /// Ranges and texts in order. Reads the first step, so that what fails at once fails before the
@@ -128,18 +139,18 @@ impl Body {
     pub async fn of_parts(source: Arc<dyn Source>, parts: Vec<Part>) -> Result<Self, Failure> {
         let mut steps = Steps::new(source, parts, false);
         steps.first = std::future::poll_fn(|cx| steps.poll_step(cx)).await?;
-        Ok(Self(Kind::Steps(steps)))
+        Ok(Self::of(Kind::Steps(steps)))
     }
 
     /// Ranges and texts in order, of a source whose bytes may be elsewhere. Nothing is read before the
     /// head is sent.
     pub fn of_distant(source: Arc<dyn Source>, parts: Vec<Part>) -> Self {
-        Self(Kind::Steps(Steps::new(source, parts, true)))
+        Self::of(Kind::Steps(Steps::new(source, parts, true)))
     }
 
     /// A body made elsewhere, of a length that is not known beforehand.
     pub fn of_frames(frames: impl Frames) -> Self {
-        Self(Kind::Stream {
+        Self::of(Kind::Stream {
             frames: Box::pin(frames),
             length: None,
         })
@@ -160,25 +171,18 @@ impl Body {
         })
     }
 
-    /// The same frames, each shown to `counter` as it is sent.
-    pub fn counted(self, counter: impl Fn(usize) + Send + Unpin + 'static) -> Self {
-        let length = hyper::body::Body::size_hint(&self).exact();
-        if hyper::body::Body::is_end_stream(&self) {
-            return self;
+    /// The same, its bytes counted as they are sent.
+    pub fn counted(self, counters: Arc<Counters>) -> Self {
+        Self {
+            counters: Some(counters),
+            ..self
         }
-        Self(Kind::Stream {
-            frames: Box::pin(Counted {
-                body: self,
-                counter,
-            }),
-            length,
-        })
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Kind::Bytes((!bytes.is_empty()).then_some(bytes)))
+        Self::of(Kind::Bytes((!bytes.is_empty()).then_some(bytes)))
     }
 }
 
@@ -190,7 +194,7 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = match &mut self.0 {
+        let next = match &mut self.kind {
             Kind::Bytes(bytes) => bytes.take().map(Ok),
             Kind::Steps(steps) => ready!(steps.poll_next(cx)),
             Kind::Stream { frames, length } => {
@@ -201,11 +205,14 @@ impl hyper::body::Body for Body {
                 next
             }
         };
+        if let (Some(counters), Some(Ok(bytes))) = (&self.counters, &next) {
+            counters.add_bytes(bytes.len());
+        }
         Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Bytes(bytes) => bytes.is_none(),
             Kind::Steps(steps) => steps.left == 0,
             Kind::Stream { length, .. } => *length == Some(0),
@@ -213,7 +220,7 @@ impl hyper::body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Bytes(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
@@ -465,28 +472,6 @@ impl<I: Iterator<Item = String> + Send + Unpin + 'static> Frames for Rows<I> {
             text.push_str(&row);
         }
         Poll::Ready(Some(Ok(text.into())))
-    }
-}
-
-struct Counted<F> {
-    body: Body,
-    counter: F,
-}
-
-impl<F: Fn(usize) + Send + Unpin + 'static> Frames for Counted<F> {
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let frame = ready!(hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx));
-        let Some(bytes) = frame else {
-            return Poll::Ready(None);
-        };
-        let bytes = bytes.map(|frame| frame.into_data().unwrap_or_default());
-        if let Ok(bytes) = &bytes {
-            (self.counter)(bytes.len());
-        }
-        Poll::Ready(Some(bytes))
     }
 }
 

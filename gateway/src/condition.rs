@@ -3,6 +3,8 @@
 //! Every tag of Lode is strong: it is made of hashes of the bytes it stands for, so two bodies with
 //! one tag are equal byte for byte, on every node.
 
+use std::fmt;
+
 use hyper::{
     HeaderMap,
     header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE},
@@ -10,9 +12,9 @@ use hyper::{
 
 use crate::limits::ETAGS_MAX;
 
-/// A strong entity tag, without its quotes.
+/// A strong entity tag: a header's value, with its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Etag(String);
+pub struct Etag(HeaderValue);
 
 /// What the conditions of a request say about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +32,23 @@ pub enum Verdict {
 
 impl Etag {
     /// A tag of characters that need no quoting, such as hex digits, `.` and `-`.
-    pub fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
-        debug_assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b'"'));
-        Self(text)
+    ///
+    /// # Panics
+    /// On other characters than visible ASCII ones.
+    pub fn new(text: impl fmt::Display) -> Self {
+        let value = HeaderValue::try_from(format!("\"{text}\""));
+        Self(value.expect("tags are made of visible ASCII characters"))
     }
 
     /// Its text, without quotes.
     pub fn text(&self) -> &str {
-        &self.0
+        let quoted = self.0.to_str().expect("checked when it was made");
+        &quoted[1..quoted.len() - 1]
     }
 
     /// The header's value, quoted.
     pub fn header(&self) -> HeaderValue {
-        HeaderValue::try_from(format!("\"{}\"", self.0))
-            .expect("tags are made of visible ASCII characters")
+        self.0.clone()
     }
 
     /// Weighs `If-Match`, `If-None-Match` and `If-Range`, in the order of the standard.
@@ -90,7 +94,7 @@ impl Etag {
     }
 
     fn equals(&self, tag: Tag<'_>, compare: Compare) -> bool {
-        tag.text == self.0.as_bytes() && !(tag.weak && compare == Compare::Strong)
+        tag.text == self.text().as_bytes() && !(tag.weak && compare == Compare::Strong)
     }
 }
 

@@ -22,6 +22,9 @@ use crate::{
     range::{Selection, select},
 };
 
+/// Headers of an answer beside those of its content, at most: so many need not grow their map.
+const HEADERS_USUAL: usize = 16;
+
 /// Stored bytes as a client sees them.
 pub struct Content {
     /// Length in bytes.
@@ -45,23 +48,11 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// The same content for another reader; nothing where it is not worth remembering.
-    pub fn again(&self) -> Option<Self> {
-        Some(Self {
-            len: self.len,
-            etag: self.etag.clone(),
-            content_type: self.content_type,
-            immutable: self.immutable,
-            headers: self.headers.clone(),
-            source: self.source.again()?,
-        })
-    }
-
     /// Answers `GET` and `HEAD`. `HEAD` says what `GET` without ranges would, and reads nothing.
     ///
     /// # Errors
     /// 412 and 416, and failures to read the first bytes; 503 when bytes in range are not held.
-    pub async fn answer(self, method: &Method, request: &HeaderMap) -> Answer {
+    pub async fn answer(&self, method: &Method, request: &HeaderMap) -> Answer {
         let ranges = match self.etag.weigh(request) {
             Verdict::NotModified => return Ok(self.head(StatusCode::NOT_MODIFIED, None)),
             Verdict::Failed => {
@@ -124,6 +115,7 @@ impl Content {
         let mut response = hyper::Response::new(Body::empty());
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.reserve(HEADERS_USUAL + self.headers.len());
         headers.insert(ETAG, self.etag.header());
         let caching = match self.immutable {
             true => "private, max-age=31536000, immutable",
@@ -139,11 +131,13 @@ impl Content {
             let policy = HeaderValue::from_static("sandbox; default-src 'none'");
             headers.insert(CONTENT_SECURITY_POLICY, policy);
         }
-        headers.extend(self.headers.clone());
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
         response
     }
 
-    async fn send(self, method: &Method, mut response: Response, parts: Vec<Part>) -> Answer {
+    async fn send(&self, method: &Method, mut response: Response, parts: Vec<Part>) -> Answer {
         if let (&Method::GET, [Part::Range(range)]) = (method, &parts[..])
             && (1..=AT_HAND_BYTES_MAX).contains(&range.len())
             && let Some(bytes) = self.source.read_at_hand(*range)
@@ -153,6 +147,9 @@ impl Content {
             return Ok(response);
         }
         if method == Method::GET {
+            // Each reader keeps for itself where it reads.
+            let source = self.source.again();
+            let source = source.unwrap_or_else(|| Arc::clone(&self.source));
             let ranges: Vec<ByteRange> = parts
                 .iter()
                 .filter_map(|part| match part {
@@ -160,11 +157,9 @@ impl Content {
                     _ => None,
                 })
                 .collect();
-            let (source, wanted) = (Arc::clone(&self.source), ranges.clone());
+            let (asked, wanted) = (Arc::clone(&source), ranges.clone());
             let held = tokio::task::spawn_blocking(move || {
-                wanted
-                    .iter()
-                    .try_for_each(|range| source.check_held(*range))
+                wanted.iter().try_for_each(|range| asked.check_held(*range))
             })
             .await
             .map_err(|error| Failure {
@@ -173,11 +168,11 @@ impl Content {
                 advice: None,
             })?;
             *response.body_mut() = match held {
-                Ok(()) => Body::of_parts(self.source, parts).await?,
+                Ok(()) => Body::of_parts(source, parts).await?,
                 Err(failure) if failure.kind == FailureKind::NoPeer => {
-                    let reach = Arc::clone(&self.source).reach(ranges);
+                    let reach = Arc::clone(&source).reach(ranges);
                     reach.ok_or(failure)?.await?;
-                    Body::of_distant(self.source, parts)
+                    Body::of_distant(source, parts)
                 }
                 Err(failure) => return Err(failure.into()),
             };

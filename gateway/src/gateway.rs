@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::{
     Method,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{HeaderValue, ORIGIN, SERVER},
     http::request::Parts,
 };
@@ -254,7 +254,7 @@ impl Gateway {
         let counters = self
             .metrics
             .answered(route, known(&method), status, start.elapsed());
-        response.map(|body| body.counted(move |bytes| counters.add_bytes(bytes)))
+        response.map(|body| body.counted(counters))
     }
 
     async fn dispatch(
@@ -273,7 +273,7 @@ impl Gateway {
             },
         };
         let target = match Target::parse(head.uri.path(), head.uri.query()) {
-            Ok(target) => target,
+            Ok(target) => Arc::new(target),
             Err(error) => return (NONE, Err(Problem::usage(error.to_string()))),
         };
         let (route, params) = match self.routes.find(&head.method, &target) {
@@ -283,20 +283,22 @@ impl Gateway {
         if let Err(problem) = route.check_query(&target) {
             return (route.pattern(), Err(problem));
         }
-        let has_body = !hyper::body::Body::is_end_stream(&body);
-        let patience = Patience::new(BODY_IDLE_TIMEOUT);
+        let patience = (!body.is_end_stream()).then(|| Patience::new(BODY_IDLE_TIMEOUT));
         let request = Request {
             method: head.method,
             headers: head.headers,
             target,
             params,
             tls: matches!(door, Door::Http(http) if http.tls),
-            body: patience.watch(body).boxed_unsync(),
+            body: match &patience {
+                Some(patience) => patience.watch(body).boxed_unsync(),
+                None => UnsyncBoxBody::default(),
+            },
         };
         let call = route.call(self, &visitor, request);
-        let answer = match has_body {
-            false => call.await,
-            true => tokio::select! {
+        let answer = match patience {
+            None => call.await,
+            Some(patience) => tokio::select! {
                 answer = call => answer,
                 () = patience.exhausted() => Err(Problem::slow_body()),
             },

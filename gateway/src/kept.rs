@@ -21,7 +21,7 @@ use crate::{
 
 /// Contents by who asks, and their addresses.
 #[derive(Debug)]
-pub struct Kept(Recent<(Whose, Target), Arc<Known>>);
+pub struct Kept(Recent<(Whose, Arc<Target>), Known>);
 
 /// For whom something is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,9 +32,9 @@ pub(crate) enum Whose {
     Anyone,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
-    content: Content,
+    content: Arc<Content>,
     since: Instant,
 }
 
@@ -58,24 +58,23 @@ impl Reader {
     /// Those of `open`.
     pub async fn content(
         &self,
-        target: &Target,
+        target: &Arc<Target>,
         open: impl Future<Output = Result<Content, Problem>>,
-    ) -> Result<Content, Problem> {
+    ) -> Result<Arc<Content>, Problem> {
         let (kept, as_of) = (&self.kept().0, self.reads().store().changes());
-        let key = (self.whose(), target.clone());
+        let key = (self.whose(), Arc::clone(target));
         if let Some(known) = kept.get(&key, as_of)
             && known.since.elapsed() < CONTENTS_KEPT_AGE_MAX
-            && let Some(content) = known.content.again()
         {
-            return Ok(content);
+            return Ok(known.content);
         }
-        let content = open.await?;
-        if let Some(again) = content.again() {
+        let content = Arc::new(open.await?);
+        if content.source.again().is_some() {
             let known = Known {
-                content: again,
+                content: Arc::clone(&content),
                 since: Instant::now(),
             };
-            kept.put(key, Arc::new(known), 1, as_of);
+            kept.put(key, known, 1, as_of);
         }
         Ok(content)
     }

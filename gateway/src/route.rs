@@ -42,7 +42,7 @@ pub struct Request {
     /// Its headers.
     pub headers: HeaderMap,
     /// Its path and query.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// What the pattern's names stand for.
     pub params: Params,
     /// Whether it came over TLS.
@@ -257,40 +257,38 @@ impl Route {
         self.method == *method || (self.method == Method::GET && method == Method::HEAD)
     }
 
-    fn matches(&self, path: &[String]) -> Option<Params> {
-        let mut params = Vec::new();
+    /// Whether its pattern is one of this path.
+    fn matches(&self, path: &[String]) -> bool {
+        let Some((last, before)) = self.segments.split_last() else {
+            return false;
+        };
+        let fits = match last {
+            Segment::Rest(_) => path
+                .get(before.len()..)
+                .is_some_and(|rest| !rest.is_empty() && !rest.iter().any(String::is_empty)),
+            Segment::Literal(_) | Segment::One(_) => path.len() == self.segments.len(),
+        };
         // What starts with a name starts with a publisher's, and some words are none.
-        if let (Some(Segment::One(_)), Some(first)) = (self.segments.first(), path.first())
-            && RESERVED_ALIASES.contains(&first.as_str())
-        {
-            return None;
-        }
-        let mut rest = path;
-        for segment in &self.segments {
-            let (first, after) = rest.split_first()?;
-            match segment {
-                Segment::Literal(text) => {
-                    if first != text {
-                        return None;
-                    }
-                }
-                Segment::One(name) => {
-                    if first.is_empty() {
-                        return None;
-                    }
-                    params.push((*name, first.clone()));
-                }
-                Segment::Rest(name) => {
-                    if rest.iter().any(String::is_empty) {
-                        return None;
-                    }
-                    params.push((*name, rest.join("/")));
-                    return Some(Params(params));
-                }
-            }
-            rest = after;
-        }
-        rest.is_empty().then_some(Params(params))
+        let reserved = || {
+            matches!(self.segments[0], Segment::One(_))
+                && RESERVED_ALIASES.contains(&path[0].as_str())
+        };
+        let mut pairs = self.segments.iter().zip(path);
+        fits && !reserved()
+            && pairs.all(|(segment, text)| match segment {
+                Segment::Literal(literal) => text == literal,
+                Segment::One(_) | Segment::Rest(_) => !text.is_empty(),
+            })
+    }
+
+    /// What its names stand for in a path that it matches.
+    fn params(&self, path: &[String]) -> Params {
+        let named = |(at, segment): (usize, &Segment)| match *segment {
+            Segment::Literal(_) => None,
+            Segment::One(name) => Some((name, path[at].clone())),
+            Segment::Rest(name) => Some((name, path[at..].join("/"))),
+        };
+        Params(self.segments.iter().enumerate().filter_map(named).collect())
     }
 
     /// Literals before names, position by position: what decides between two patterns that match.
@@ -393,9 +391,9 @@ impl Routes {
     pub fn find(&self, method: &Method, target: &Target) -> Result<(&Route, Params), Problem> {
         let mut allowed: Vec<&str> = Vec::new();
         for route in &self.0 {
-            if let Some(params) = route.matches(target.segments()) {
+            if route.matches(target.segments()) {
                 if route.answers(method) {
-                    return Ok((route, params));
+                    return Ok((route, route.params(target.segments())));
                 }
                 if route.method == Method::GET {
                     allowed.extend(["GET", "HEAD"]);
@@ -445,6 +443,7 @@ mod tests {
             "/{any..}",
             "/models/{publisher}/{model}/{rev}",
             "/models",
+            "/models/",
             "/models/{publisher}/{model}",
             "/models/{publisher}/{model}/{rev}/files/{path..}",
             "/models/{publisher}/new/{rev}",
@@ -461,6 +460,7 @@ mod tests {
     fn the_most_literal_pattern_wins_and_encoded_slashes_stay_inside() {
         for (path, pattern, params) in [
             ("/models", "/models", &[][..]),
+            ("/models/", "/models/", &[]),
             (
                 "/models/a%2Fb/c",
                 "/models/{publisher}/{model}",
@@ -502,7 +502,7 @@ mod tests {
             let mut request = Request {
                 method: Method::POST,
                 headers: HeaderMap::new(),
-                target: Target::default(),
+                target: Arc::default(),
                 params: Params::default(),
                 tls: false,
                 body: body.map_err(|never| match never {}).boxed_unsync(),

@@ -27,7 +27,7 @@ use crate::{
     guard::{Door, Http},
     limits::{
         CONTROL_CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
-        HEADERS_MAX, WRITE_TIMEOUT,
+        WRITE_TIMEOUT,
     },
     policy::Policy,
     stall::Stall,
@@ -310,7 +310,7 @@ async fn connection(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
+        // At most HEADERS_MAX headers, which is its default: a number said here costs an allocation a request.
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {

@@ -36,7 +36,7 @@ const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 ///
 /// A revision that may name other bytes tomorrow redirects to its commit: clients resume without saying of what.
 pub(super) async fn content(reader: Reader, request: Request) -> Answer {
-    let mut content = match request.method == Method::GET {
+    let content = match request.method == Method::GET {
         true => {
             reader
                 .content(
@@ -49,13 +49,15 @@ pub(super) async fn content(reader: Reader, request: Request) -> Answer {
         false => {
             let (revision, at) = find(&reader, &request.target, &request.params).await?;
             let source: Arc<dyn Source> = Arc::new(Bytes::new());
-            describe(&revision, at, source)?
+            Arc::new(describe(&revision, at, source)?)
         }
     };
+    let mut response = content.answer(&request.method, &request.headers).await?;
     if let Some(xet) = reader.xet() {
-        xet::offer(xet, &request, content.etag.text(), &mut content.headers);
+        let tag = content.etag.text();
+        xet::offer(xet, &request, tag, response.headers_mut());
     }
-    content.answer(&request.method, &request.headers).await
+    Ok(response)
 }
 
 async fn open(reader: &Reader, target: &Target, params: &Params) -> Result<Content, Problem> {

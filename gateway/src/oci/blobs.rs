@@ -26,7 +26,7 @@ pub(super) async fn blob(reader: Reader, request: Request) -> Answer {
     let content = match with_bytes {
         true => reader.content(&request.target, open).await?,
         // A head is known without the bytes, and does not wait for the lists by which they are found.
-        false => open.await?,
+        false => Arc::new(open.await?),
     };
     let mut response = content.answer(&request.method, &request.headers).await?;
     if response.status().is_success() {

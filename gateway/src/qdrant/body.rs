@@ -148,7 +148,7 @@ mod tests {
         let request = |len: usize| Request {
             method: hyper::Method::PUT,
             headers: [(CONTENT_LENGTH, len.into())].into_iter().collect(),
-            target: crate::target::Target::parse("/", None).unwrap(),
+            target: crate::target::Target::parse("/", None).unwrap().into(),
             params: crate::route::Params::default(),
             tls: false,
             body: http_body_util::Full::new(Bytes::from(vec![b' '; len]))
