@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use futures_lite::future;
 use iroh::EndpointId;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -268,11 +269,11 @@ impl Shared {
         }
     }
 
-    /// Takes in a peer, unless it is known or there are enough; what it says of itself is heard from now on.
-    fn join(self: &Arc<Self>, peer: Peer, workers: &mut JoinSet<()>) {
+    /// Takes in a peer, unless it is known or there are enough: what is to be done for it.
+    fn join(self: &Arc<Self>, peer: Peer) -> Option<impl Future<Output = ()> + Send + use<>> {
         let mut members = self.members();
         if members.len() >= SWARM_PEERS_MAX || members.iter().any(|m| m.peer.id() == peer.id()) {
-            return;
+            return None;
         }
         let have = peer.have();
         let index = self.board.join(have.as_ref().map(|have| have.known()));
@@ -284,16 +285,19 @@ impl Shared {
         });
         members.push(Arc::clone(&member));
         drop(members);
-        if let Some(have) = have {
-            let shared = Arc::clone(self);
-            workers.spawn(async move {
+        let shared = Arc::clone(self);
+        Some(async move {
+            // What the peer says of itself is heard for as long as it is asked for anything.
+            let hear = async {
+                let Some(have) = have else {
+                    return future::pending().await;
+                };
                 loop {
-                    let news = have.news().await;
-                    shared.board.news(index, news);
+                    shared.board.news(index, have.news().await);
                 }
-            });
-        }
-        workers.spawn(worker::run(Arc::clone(self), member));
+            };
+            future::or(hear, worker::run(Arc::clone(&shared), member)).await;
+        })
     }
 }
 
@@ -361,9 +365,14 @@ pub async fn fetch_from(
     });
     let alive = Alive(Arc::clone(&shared));
     let mut workers = JoinSet::new();
-    for peer in peers {
-        shared.join(peer, &mut workers);
-    }
+    let mut joining = peers.into_iter().filter_map(|peer| shared.join(peer));
+    // Whoever wants little is here for an answer soon, and another task wakes other threads: the first peer is asked
+    // from this one.
+    let mut first = match shared.options.streams {
+        0 | 1 => joining.next().map(Box::pin),
+        _ => None,
+    };
+    joining.for_each(|work| drop(workers.spawn(work)));
     let mut joinable = true;
     let mut open = (shared.board.open_bytes(), Instant::now());
     let outcome = loop {
@@ -382,13 +391,23 @@ pub async fn fetch_from(
         tokio::select! {
             biased;
             peer = newcomers.recv(), if joinable => match peer {
-                Some(peer) => shared.join(peer, &mut workers),
+                Some(peer) => {
+                    if let Some(work) = shared.join(peer) {
+                        workers.spawn(work);
+                    }
+                }
                 None => {
                     joinable = false;
                     shared.board.close();
                 }
             },
             () = changed => {}
+            () = async {
+                match &mut first {
+                    Some(first) => first.await,
+                    None => future::pending().await,
+                }
+            } => first = None,
             () = sleep_until(open.1 + wait) => {}
         }
         let bytes = shared.board.open_bytes();
@@ -399,6 +418,7 @@ pub async fn fetch_from(
             shared.board.give_up();
         }
     };
+    drop(first);
     workers.shutdown().await;
     // A thread may still store a copy of what is there already.
     if !alive.try_end() {
