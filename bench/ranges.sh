@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Latency of verified ranges of a file that another node has, over loopback, one at a time: `lode serve` and our receiver
-# beside an iroh-blobs FsStore and its client, at the same random places, in turns; then what `curl -r` sees of a gateway
-# that holds nothing of the file.
+# beside an iroh-blobs FsStore and its client, and beside streams of iroh whose bytes nobody verifies, at the same random
+# places, in turns of 25, one after another and then each after a rest; then what `curl -r` sees of a gateway that holds
+# nothing of the file.
 # usage: bench/ranges.sh [GIB=1] [COUNT=500]   Work folder: LODE_BENCH_DIR or a temporary one, removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,14 +21,20 @@ file=$(ls -S "$work/model"/*.safetensors | head -n 1)
 mkfifo "$work/input"
 "$bins/sync-peer" fsstore-serve "$work/fs" "$file" <"$work/input" >"$work/fsstore" &
 exec {input}>"$work/input"
+mkfifo "$work/input-raw"
+"$bins/sync-peer" raw-serve --memory "$file" <"$work/input-raw" >"$work/raw" &
+exec {raw_input}>"$work/input-raw"
 "$lode" --home "$work/a" -q push "$work/model" bench/model --public >/dev/null
 "$lode" --home "$work/a" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 2>"$work/a.log" &
-until grep -q ^ready "$work/a.log" && [ -s "$work/fsstore" ]; do sleep 0.1; done
+until grep -q ^ready "$work/a.log" && [ -s "$work/fsstore" ] && [ -s "$work/raw" ]; do sleep 0.1; done
 ticket=$("$lode" --home "$work/a" -q share bench/model)
 # A push leaves nothing in the page cache, and an import of an FsStore all: both are read before.
 find "$work/a/containers" "$work/fs" -type f -exec cat {} + >/dev/null
-"$bins/range-read" "$file" "$ticket" $(cat "$work/fsstore") --count "$count"
-kill %1
+for pause in 0 10; do
+  echo "$pause ms of rest before each range:"
+  "$bins/range-read" "$file" "$ticket" $(cat "$work/fsstore") $(cat "$work/raw") --count "$count" --pause "$pause"
+done
+kill %1 %2
 
 publisher=$("$lode" --home "$work/a" -q key show 2>/dev/null)
 "$lode" --home "$work/b" -q peers add "$ticket" >/dev/null

@@ -1,5 +1,6 @@
 //! Latency of verified ranges of a remote file: our receiver from a `lode serve`, beside the iroh-blobs
-//! client from an iroh-blobs `FsStore`, in turns, at the same random places.
+//! client from an iroh-blobs `FsStore`, and perhaps streams of iroh that are not verified, in turns, at the same
+//! random places.
 //!
 //! Both connections are warm, and both sides verify each group before it counts. The ranges do not start
 //! at group boundaries, as those of tensors do not. Every answer is held against the file.
@@ -18,7 +19,7 @@ use std::{
 use clap::Parser;
 use iroh::{
     Endpoint, EndpointAddr, EndpointId, SecretKey,
-    endpoint::{Connection, PortmapperConfig, presets},
+    endpoint::{Connection, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 use iroh_blobs::{
     Hash,
@@ -30,6 +31,7 @@ use lode_store::{
     piece::{Parent, PieceSink},
     sync::{
         endpoint::{EndpointOptions, Net},
+        limits::{SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES},
         receiver::{FetchOptions, Have, Peer, Want, fetch},
     },
     ticket::Ticket,
@@ -38,8 +40,8 @@ use lode_store::{
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Requests that are made before the first one counts.
-const WARM_UP: usize = 20;
+/// Ranges that one side reads one after another before the next side reads the same ones.
+const TURN: usize = 25;
 
 #[derive(Parser)]
 struct Arguments {
@@ -53,9 +55,19 @@ struct Arguments {
     addr: SocketAddr,
     /// The file's hash there.
     hash: Hash,
+    /// Node key of `sync-peer raw-serve`, which sends ranges as they are, unverified: what streams alone take.
+    #[arg(requires = "raw_addr")]
+    raw: Option<EndpointId>,
+    /// Its address.
+    raw_addr: Option<SocketAddr>,
+    /// The length that it prints.
+    raw_len: Option<u64>,
     /// Ranges of each size.
     #[arg(long, default_value_t = 500)]
     count: usize,
+    /// Milliseconds of rest before each range: then threads sleep, and waking them counts.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
     /// Where the places come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -157,13 +169,49 @@ async fn read_theirs(
     Ok(bytes[skip..skip + len].to_vec())
 }
 
+async fn read_raw(connection: &Connection, wanted: Range<u64>) -> Result<Vec<u8>, Failure> {
+    let (mut send, mut recv) = connection.open_bi().await?;
+    send.write_all(&wanted.start.to_le_bytes()).await?;
+    send.write_all(&wanted.end.to_le_bytes()).await?;
+    send.finish()?;
+    let mut bytes = vec![0; usize::try_from(wanted.end - wanted.start)?];
+    recv.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn endpoint(transport: QuicTransportConfig) -> Result<Endpoint, Failure> {
+    Ok(Endpoint::builder(presets::Minimal)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .transport_config(transport)
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")?
+        .bind()
+        .await?)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
 fn quantile(sorted: &[Duration], per_cent: usize) -> f64 {
     sorted[(sorted.len() - 1) * per_cent / 100].as_secs_f64() * 1e3
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments = Arguments::parse();
+    // On a thread of the runtime, as readers of a node are.
+    tokio::spawn(compare(Arguments::parse())).await?
+}
+
+async fn compare(arguments: Arguments) -> Result<(), Failure> {
     let (list, rule) = cut::chunk_list(&arguments.file)?;
     let starts: Vec<u64> = list.iter().map(|(_, range)| range.start).collect();
     let ticket = arguments.ticket.parse::<Ticket>()?;
@@ -179,46 +227,59 @@ async fn main() -> Result<(), Failure> {
         starts: Arc::new(starts),
         peer: Peer::new(&net, at),
     };
-    let theirs = Endpoint::builder(presets::Minimal)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
-        .bind()
-        .await?;
+    let theirs = endpoint(QuicTransportConfig::default()).await?;
     let addr = EndpointAddr::new(arguments.id).with_ip_addr(arguments.addr);
     let connection = theirs.connect(addr, iroh_blobs::ALPN).await?;
 
+    // With the windows of our own endpoints.
+    let transport = QuicTransportConfig::builder()
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .build();
+    let plain = endpoint(transport).await?;
+    let raw = match (arguments.raw, arguments.raw_addr) {
+        (Some(id), Some(addr)) => {
+            let addr = EndpointAddr::new(id).with_ip_addr(addr);
+            Some(plain.connect(addr, b"/lode-bench/raw").await?)
+        }
+        _ => None,
+    };
+
     let file = File::open(&arguments.file)?;
     let len = file.metadata()?.len();
-    let mut random = arguments.seed;
+    let mut random = Random(arguments.seed);
     println!("seed {}", arguments.seed);
     println!("| range | what | p50 ms | p90 ms | p99 ms |\n|---|---|---|---|---|");
     for (label, size) in [("1 MiB", 1 << 20), ("16 KiB", 16 << 10)] {
-        let mut times = [Vec::new(), Vec::new()];
-        for round in 0..WARM_UP + arguments.count {
-            // splitmix64
-            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let from = (mixed ^ (mixed >> 31)) % (len - size);
-            let wanted = from..from + size;
-            let mut expected = vec![0; usize::try_from(size)?];
-            file.read_exact_at(&mut expected, from)?;
-            for side in [round % 2, 1 - round % 2] {
-                let start = Instant::now();
-                let got = match side {
-                    0 => ours.read(wanted.clone()).await?,
-                    _ => read_theirs(&connection, arguments.hash, wanted.clone()).await?,
-                };
-                let took = start.elapsed();
-                assert!(got == expected, "side {side} gave other bytes at {from}");
-                if round >= WARM_UP {
-                    times[side].push(took);
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        let sides = if raw.is_some() { 3 } else { 2 };
+        let turns = arguments.count.div_ceil(TURN);
+        for turn in 0..=turns {
+            let places: Vec<u64> = (0..TURN).map(|_| random.next() % (len - size)).collect();
+            for side in (0..sides).map(|place| (turn + place) % sides) {
+                for from in &places {
+                    let wanted = *from..from + size;
+                    let mut expected = vec![0; usize::try_from(size)?];
+                    file.read_exact_at(&mut expected, *from)?;
+                    tokio::time::sleep(Duration::from_millis(arguments.pause)).await;
+                    let start = Instant::now();
+                    let got = match (side, &raw) {
+                        (0, _) => ours.read(wanted).await?,
+                        (2, Some(raw)) => read_raw(raw, wanted).await?,
+                        _ => read_theirs(&connection, arguments.hash, wanted).await?,
+                    };
+                    let took = start.elapsed();
+                    assert!(got == expected, "side {side} gave other bytes at {from}");
+                    // The first turn warms up.
+                    if turn > 0 {
+                        times[side].push(took);
+                    }
                 }
             }
         }
         let mut middles = Vec::new();
-        for (name, times) in ["lode", "iroh-blobs"].iter().zip(&mut times) {
+        let names = ["lode", "iroh-blobs", "raw iroh, unverified"];
+        for (name, times) in names.iter().zip(&mut times).take(sides) {
             times.sort_unstable();
             let [p50, p90, p99] = [50, 90, 99].map(|per_cent| quantile(times, per_cent));
             println!("| {label} | {name} | {p50:.3} | {p90:.3} | {p99:.3} |");
@@ -228,8 +289,15 @@ async fn main() -> Result<(), Failure> {
             "{label}: p50 of lode / iroh-blobs {:.2}",
             middles[0] / middles[1]
         );
+        if let Some(raw) = middles.get(2) {
+            println!(
+                "{label}: p50 of raw iroh / iroh-blobs {:.2}",
+                raw / middles[1]
+            );
+        }
     }
     net.close().await;
     theirs.close().await;
+    plain.close().await;
     Ok(())
 }

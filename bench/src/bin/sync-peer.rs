@@ -44,7 +44,12 @@ enum Side {
         hash: Hash,
     },
     /// Serves ranges of a file over plain streams.
-    RawServe { file: PathBuf },
+    RawServe {
+        file: PathBuf,
+        /// From memory, so that nothing but the streams takes time.
+        #[arg(long)]
+        memory: bool,
+    },
     /// Fetches it over four streams of one connection.
     RawPull {
         file: PathBuf,
@@ -110,9 +115,15 @@ async fn main() -> Outcome {
             store.shutdown().await?;
             endpoint.close().await;
         }
-        Side::RawServe { file } => {
-            let file = Arc::new(File::open(file)?);
-            println!("{} {own} {}", endpoint.id(), file.metadata()?.len());
+        Side::RawServe { file, memory } => {
+            let file = Arc::new(Source {
+                bytes: memory
+                    .then(|| std::fs::read(&file))
+                    .transpose()?
+                    .map(Bytes::from),
+                file: File::open(file)?,
+            });
+            println!("{} {own} {}", endpoint.id(), file.file.metadata()?.len());
             tokio::select! {
                 () = until_input_ends() => {}
                 outcome = serve_raw(&endpoint, file) => outcome?,
@@ -146,11 +157,17 @@ async fn main() -> Outcome {
     Ok(())
 }
 
-async fn serve_raw(endpoint: &Endpoint, file: Arc<File>) -> Outcome {
+/// A file, and its bytes if they are kept.
+struct Source {
+    file: File,
+    bytes: Option<Bytes>,
+}
+
+async fn serve_raw(endpoint: &Endpoint, source: Arc<Source>) -> Outcome {
     while let Some(incoming) = endpoint.accept().await {
         let connection = incoming.await?;
         while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-            let file = Arc::clone(&file);
+            let source = Arc::clone(&source);
             tokio::spawn(async move {
                 let mut range = [0; 16];
                 recv.read_exact(&mut range).await?;
@@ -159,13 +176,21 @@ async fn serve_raw(endpoint: &Endpoint, file: Arc<File>) -> Outcome {
                 let to = u64::from_le_bytes(to.try_into()?);
                 while at < to {
                     let step = usize::try_from(to - at)?.min(STEP);
-                    let file = Arc::clone(&file);
-                    let read = move || {
-                        let mut bytes = vec![0; step];
-                        file.read_exact_at(&mut bytes, at)
-                            .map(|()| Bytes::from(bytes))
+                    let bytes = match &source.bytes {
+                        Some(bytes) => {
+                            let at = usize::try_from(at)?;
+                            bytes.slice(at..at + step)
+                        }
+                        None => {
+                            let source = Arc::clone(&source);
+                            let read = move || {
+                                let mut bytes = vec![0; step];
+                                let read = source.file.read_exact_at(&mut bytes, at);
+                                read.map(|()| Bytes::from(bytes))
+                            };
+                            tokio::task::spawn_blocking(read).await??
+                        }
                     };
-                    let bytes = tokio::task::spawn_blocking(read).await??;
                     send.write_chunk(bytes).await?;
                     at += step as u64;
                 }
