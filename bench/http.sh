@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One file over HTTP on loopback: `lode serve` beside nginx with sendfile, in one run and in turns: read by curl
-# (whole, and one long range), and by wrk in ranges of 16 KiB at random places.
+# (whole, and one long range), and by wrk in ranges of 16 KiB at random places, with the processor time that each takes.
 # usage: bench/http.sh [GIB=1] [RUNS=5]   Work folder: LODE_BENCH_DIR or a temporary one. Needs nginx, curl, wrk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,9 +40,28 @@ nginx -c "$work/http/nginx.conf" &
 pids+=($!)
 until curl -s -o /dev/null http://127.0.0.1:7172/; do sleep 0.2; done
 path=lode/v1/models/bench/model/main/files/$file
-python3 - "$runs" "$(stat -c %s "$model/$file")" "http://127.0.0.1:7172/$file" "http://127.0.0.1:7171/$path" "http://127.0.0.1:7173/$path" <<'PY'
-import re, statistics, subprocess, sys
-runs, length, urls = int(sys.argv[1]), sys.argv[2], dict(zip(("nginx", "lode", "lode in place"), sys.argv[3:]))
+python3 - "$runs" "$(stat -c %s "$model/$file")" "${pids[2]} ${pids[0]} ${pids[1]}" "http://127.0.0.1:7172/$file" "http://127.0.0.1:7171/$path" "http://127.0.0.1:7173/$path" <<'PY'
+import glob, os, re, resource, statistics, subprocess, sys
+NAMES = ("nginx", "lode", "lode in place")
+runs, length, urls = int(sys.argv[1]), sys.argv[2], dict(zip(NAMES, sys.argv[4:]))
+servers = dict(zip(NAMES, sys.argv[3].split()))
+
+def ticks(server):
+    """Processor time of a process and its children so far, in ticks of the kernel."""
+    total = 0
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = open(path).read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if server in (path.split("/")[2], fields[1]):
+            total += int(fields[11]) + int(fields[12])
+    return total
+
+def spent():
+    """Processor time of clients that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 def rate(url, *more):
     out = subprocess.check_output(["curl", "-sf", "-o", "/dev/null", "-w", "%{speed_download}", *more, url])
@@ -66,14 +85,19 @@ found = {name: [] for name in urls}
 for _ in range(runs):
     for name, url in urls.items():
         command = ["wrk", "-t1", "-c8", "-d4s", "--latency", "-s", "bench/ranges.lua", url, "--", length]
+        before, client = ticks(servers[name]), spent()
         out = subprocess.check_output(command, text=True)
+        server = (ticks(servers[name]) - before) / os.sysconf("SC_CLK_TCK")
         if "Non-2xx" in out or "Socket errors" in out:
             sys.exit(f"{name}: {out}")
         value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
-        found[name].append((rate, float(value) * MILLISECONDS[unit]))
+        count = int(re.search(r"(\d+) requests in", out).group(1))
+        each = [1e6 * seconds / count for seconds in (server, spent() - client)]
+        found[name].append((rate, float(value) * MILLISECONDS[unit], *each))
 middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
-for name, (rate, late) in middle.items():
+for name, (rate, late, server, client) in middle.items():
     rates, lates = rate / middle["nginx"][0], late / middle["nginx"][1]
-    print(f"16 KiB {name:14} {rate:8.0f} requests/s ({rates:.2f})  p99 {late:.2f} ms ({lates:.2f})")
+    print(f"16 KiB {name:14} {rate:8.0f} requests/s ({rates:.2f})  p99 {late:.2f} ms ({lates:.2f})"
+          f"  processor {server:.1f} us a request, wrk {client:.1f}")
 PY
