@@ -36,13 +36,18 @@ impl Etag {
     /// # Panics
     /// On other characters than visible ASCII ones.
     pub fn new(text: impl fmt::Display) -> Self {
-        let value = HeaderValue::try_from(format!("\"{text}\""));
-        Self(value.expect("tags are made of visible ASCII characters"))
+        let quoted = format!("\"{text}\"");
+        let inner = &quoted.as_bytes()[1..quoted.len() - 1];
+        debug_assert!(inner.iter().all(|b| b.is_ascii_graphic() && *b != b'"'));
+        Self(HeaderValue::try_from(quoted).expect("tags are made of visible ASCII characters"))
     }
 
     /// Its text, without quotes.
     pub fn text(&self) -> &str {
-        let quoted = self.0.to_str().expect("checked when it was made");
+        let quoted = self
+            .0
+            .to_str()
+            .expect("tags are made of visible ASCII characters");
         &quoted[1..quoted.len() - 1]
     }
 

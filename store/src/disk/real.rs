@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, FileType, OFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, OFlags, Timespec, Timestamps};
 
 use super::{Access, Disk, DiskFile, DiskLock, Space, Stat, mmap, network};
 use crate::hashing::nanoseconds;
@@ -150,7 +150,7 @@ impl DiskFile for RealFile {
         // Each short read asks for it, and what else `statx` finds out takes as long again.
         let stat = rustix::fs::fstat(&self.0)?;
         Ok(Stat {
-            is_file: FileType::from_raw_mode(stat.st_mode).is_file(),
+            is_file: rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file(),
             len: stat.st_size.cast_unsigned(),
             allocated: stat.st_blocks.cast_unsigned() * 512,
             device: stat.st_dev,
