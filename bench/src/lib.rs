@@ -2,4 +2,5 @@
 
 pub mod cut;
 pub mod llama;
+pub mod plain;
 pub mod size;

@@ -326,7 +326,7 @@ fn fill(bytes: &mut [u8], key: u64, start: u64) {
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): one to one, and no two counters alike.
-fn mix(mut word: u64) -> u64 {
+pub fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)

@@ -18,20 +18,23 @@ use std::{
 
 use clap::Parser;
 use iroh::{
-    Endpoint, EndpointAddr, EndpointId, SecretKey,
-    endpoint::{Connection, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    EndpointAddr, EndpointId, SecretKey,
+    endpoint::{Connection, QuicTransportConfig},
 };
 use iroh_blobs::{
     Hash,
     get::fsm::{self, ConnectedNext, EndBlobNext, RequestCounters},
     protocol::{ChunkRanges, ChunkRangesExt as _, GetRequest},
 };
-use lode_bench::cut;
+use lode_bench::{
+    cut,
+    llama::mix,
+    plain::{RAW, endpoint, windows},
+};
 use lode_store::{
     piece::{Parent, PieceSink},
     sync::{
         endpoint::{EndpointOptions, Net},
-        limits::{SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES},
         receiver::{FetchOptions, Have, Peer, Want, fetch},
     },
     ticket::Ticket,
@@ -179,25 +182,13 @@ async fn read_raw(connection: &Connection, wanted: Range<u64>) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-async fn endpoint(transport: QuicTransportConfig) -> Result<Endpoint, Failure> {
-    Ok(Endpoint::builder(presets::Minimal)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(transport)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
-        .bind()
-        .await?)
-}
-
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        mix(self.0)
     }
 }
 
@@ -231,16 +222,11 @@ async fn compare(arguments: Arguments) -> Result<(), Failure> {
     let addr = EndpointAddr::new(arguments.id).with_ip_addr(arguments.addr);
     let connection = theirs.connect(addr, iroh_blobs::ALPN).await?;
 
-    // With the windows of our own endpoints.
-    let transport = QuicTransportConfig::builder()
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
-        .build();
-    let plain = endpoint(transport).await?;
+    let plain = endpoint(windows()).await?;
     let raw = match (arguments.raw, arguments.raw_addr) {
         (Some(id), Some(addr)) => {
             let addr = EndpointAddr::new(id).with_ip_addr(addr);
-            Some(plain.connect(addr, b"/lode-bench/raw").await?)
+            Some(plain.connect(addr, RAW).await?)
         }
         _ => None,
     };
@@ -254,6 +240,8 @@ async fn compare(arguments: Arguments) -> Result<(), Failure> {
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         let sides = if raw.is_some() { 3 } else { 2 };
         let turns = arguments.count.div_ceil(TURN);
+        // A sleep of nothing takes a millisecond, too.
+        let pause = (arguments.pause > 0).then(|| Duration::from_millis(arguments.pause));
         for turn in 0..=turns {
             let places: Vec<u64> = (0..TURN).map(|_| random.next() % (len - size)).collect();
             for side in (0..sides).map(|place| (turn + place) % sides) {
@@ -261,7 +249,9 @@ async fn compare(arguments: Arguments) -> Result<(), Failure> {
                     let wanted = *from..from + size;
                     let mut expected = vec![0; usize::try_from(size)?];
                     file.read_exact_at(&mut expected, *from)?;
-                    tokio::time::sleep(Duration::from_millis(arguments.pause)).await;
+                    if let Some(pause) = pause {
+                        tokio::time::sleep(pause).await;
+                    }
                     let start = Instant::now();
                     let got = match (side, &raw) {
                         (0, _) => ours.read(wanted).await?,

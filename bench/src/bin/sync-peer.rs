@@ -9,20 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
-use iroh::{
-    Endpoint, EndpointAddr, EndpointId,
-    endpoint::{PortmapperConfig, QuicTransportConfig, VarInt, presets},
-    protocol::Router,
-};
+use iroh::{Endpoint, EndpointAddr, EndpointId, protocol::Router};
 use iroh_blobs::{
     BlobFormat, BlobsProtocol, Hash,
     api::blobs::{AddPathOptions, ImportMode},
     store::fs::FsStore,
 };
-use lode_store::sync::limits::{SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use lode_bench::plain::{RAW, endpoint, windows};
 use tokio::io::AsyncReadExt as _;
 
-const RAW: &[u8] = b"/lode-bench/raw";
 const STEP: usize = 1 << 20;
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -59,21 +54,6 @@ enum Side {
     },
 }
 
-async fn endpoint() -> Result<Endpoint, Box<dyn std::error::Error + Send + Sync>> {
-    let transport = QuicTransportConfig::builder()
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
-        .build();
-    Ok(Endpoint::builder(presets::Minimal)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(transport)
-        .alpns(vec![RAW.to_vec()])
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")?
-        .bind()
-        .await?)
-}
-
 async fn until_input_ends() {
     let mut rest = Vec::new();
     tokio::io::stdin().read_to_end(&mut rest).await.ok();
@@ -81,7 +61,7 @@ async fn until_input_ends() {
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let endpoint = endpoint().await?;
+    let endpoint = endpoint(windows()).await?;
     let own = endpoint.bound_sockets()[0];
     match Arguments::parse().side {
         Side::FsstoreServe { store, file } => {
